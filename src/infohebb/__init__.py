@@ -1,0 +1,1 @@
+"""Deep networks without backpropagation, by local rules derived from information theory."""

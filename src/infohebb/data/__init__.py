@@ -1,0 +1,1 @@
+"""Floor 1: names to tensors; knows nothing of learning."""

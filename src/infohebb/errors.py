@@ -1,0 +1,88 @@
+"""What bad input gets: one line that names the thing, the place and the mend, and an exit status."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InfohebbError(Exception):
+    """Base of all errors raised on purpose; the command line prints its message and exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class UsageError(InfohebbError, ValueError):
+    """The request cannot be right: nothing was started."""
+
+    exit_status = 2
+
+
+class RunError(InfohebbError, RuntimeError):
+    """The request was right and the run failed; earlier results are untouched."""
+
+
+class UnknownNameError(UsageError):
+    """A rule, network, data set, recipe, row or module that does not exist."""
+
+
+class RecipeError(UsageError):
+    """A recipe that cannot be read."""
+
+
+class UnknownKeyError(RecipeError):
+    """A recipe key that nothing reads."""
+
+
+class WrongTypeError(RecipeError):
+    """A recipe value of the wrong type or out of its range."""
+
+
+class GroupingError(UsageError):
+    """Groups that do not divide the layer, that leave one neuron each, or a single group."""
+
+
+class MismatchError(UsageError):
+    """A rule, network and data that do not fit together."""
+
+
+class LabelError(UsageError):
+    """Labels out of range or of a type that cannot name a class."""
+
+
+class EmptyBatchError(UsageError):
+    """No samples."""
+
+
+class NonFiniteDataError(UsageError):
+    """NaN or infinity in the data."""
+
+
+class RecordConflictError(UsageError):
+    """A record of the same row and seed made under another configuration."""
+
+
+class CheckpointError(UsageError):
+    """A checkpoint of another recipe, or of another version of this one."""
+
+
+class MissingDataError(RunError):
+    """A data file that is not there and cannot be downloaded."""
+
+
+class CorruptFileError(RunError):
+    """A file whose content is not what its name promises."""
+
+
+class NoSpaceError(RunError):
+    """The disk is full; nothing was overwritten."""
+
+
+class NonFiniteLossError(RunError):
+    """Training produced a loss, an objective or a gradient that is not finite."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not among `known`, with the nearest one if there is one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return UnknownNameError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,1 @@
+"""Floor 0: tensors in, tensors out; no state, no modules."""

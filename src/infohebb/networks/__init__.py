@@ -1,0 +1,1 @@
+"""Floor 1: modules that know nothing of learning."""
