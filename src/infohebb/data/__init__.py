@@ -1,1 +1,28 @@
 """Floor 1: names to tensors; knows nothing of learning."""
+
+from infohebb.data.augmentation import normalise_images, random_crop_and_flip
+from infohebb.data.batches import batches, count_batches
+from infohebb.data.dataset import DataSet, Split, from_arrays, from_npz
+from infohebb.data.digits import digits
+from infohebb.data.images import load_images, load_split
+from infohebb.data.registry import fetch, load, names
+from infohebb.data.synthetic import blobs, random_like
+
+__all__ = [
+    "DataSet",
+    "Split",
+    "batches",
+    "blobs",
+    "count_batches",
+    "digits",
+    "fetch",
+    "from_arrays",
+    "from_npz",
+    "load",
+    "load_images",
+    "load_split",
+    "names",
+    "normalise_images",
+    "random_crop_and_flip",
+    "random_like",
+]

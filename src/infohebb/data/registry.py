@@ -1,0 +1,50 @@
+"""Names to data sets: one line each."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from infohebb.data.dataset import DataSet
+from infohebb.data.digits import digits
+from infohebb.data.images import KINDS, load_images
+from infohebb.data.storage import Folder, fetch_files
+from infohebb.data.synthetic import blobs
+from infohebb.errors import unknown_name
+
+EMBEDDED: dict[str, Callable[[], DataSet]] = {"digits": digits, "blobs": blobs}
+IMAGES: dict[str, Callable[..., DataSet]] = {name: partial(load_images, name) for name in KINDS}
+
+
+def names() -> list[str]:
+    """The data sets that `load` knows, in alphabetical order."""
+    return sorted(EMBEDDED | IMAGES)
+
+
+def load(name: str, data_dir: Folder | None = None, *, test: bool = True) -> DataSet:
+    """The data set `name`; without `test` it has no test set, and no test file is touched.
+
+    Files are looked up in `data_dir`, else in the folder that the environment names in INFOHEBB_DATA, else in the cache
+    (INFOHEBB_CACHE, else the user's), and only into the cache are missing ones downloaded.
+    Raises UnknownNameError, MissingDataError or CorruptFileError.
+    """
+    _check_name(name)
+    if name in IMAGES:
+        return IMAGES[name](data_dir, test=test)
+    data = EMBEDDED[name]()
+    return data if test else replace(data, test=None)
+
+
+def fetch(name: str, data_dir: Folder | None = None) -> list[Path]:
+    """Download what `load` would read to where it would look, and return the files; none for an embedded data set.
+
+    Files that are there with the published checksum are kept. Raises UnknownNameError, MissingDataError with what to
+    put where by hand, CorruptFileError for another checksum, NoSpaceError.
+    """
+    _check_name(name)
+    return fetch_files(name, data_dir) if name in IMAGES else []
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        raise unknown_name("data set", name, names())

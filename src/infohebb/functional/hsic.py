@@ -1,0 +1,103 @@
+"""HSIC, pHSIC, and the bottleneck objectives with their derivative by the Gram matrix.
+
+K (m × m)  Gram matrix of a layer      Y (m × m)  Gram matrix of the labels      X (m × m)  of the network input
+G (m × m)  dL/dK, symmetric            gamma      weight of the label term       H = I - 11ᵀ/m
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from infohebb.functional.kernels import Gram
+
+Scalar = Float[Tensor, ""]
+
+
+class Bottleneck(NamedTuple):
+    """An objective at one batch: objective = compression - gamma · relevance, and its derivative by K."""
+
+    objective: Tensor
+    compression: Tensor
+    relevance: Tensor
+    derivative: Tensor
+
+
+def centre(K: Gram) -> Gram:
+    """K minus the mean of all its entries, diagonal included.  [KIB eq. 11]"""
+    return K - K.mean()
+
+
+def double_centre(K: Gram) -> Gram:
+    """H K H: K minus its row and column means, plus its mean."""
+    return K - K.mean(1, keepdim=True) - K.mean(0) + K.mean()
+
+
+def plausible_hsic(A: Gram, B: Gram) -> Scalar:
+    """pHSIC: mean of the product minus product of the means, from entries centred first.  [KIB eq. 6]"""
+    return (centre(A) * centre(B)).mean()
+
+
+def hsic(A: Gram, B: Gram) -> Scalar:
+    """HSIC, the biased estimate tr(A H B H) / m²."""
+    return (double_centre(A) * double_centre(B)).mean()
+
+
+def phsic_objective(K: Gram, Y: Gram, X: Gram | None = None, gamma: float = 2.0) -> Bottleneck:
+    """L = pHSIC(K, K) - gamma pHSIC(Y, K) and G = (2 K° - gamma Y°) / m², ° centred.  [KIB eq. 9]"""
+    del X
+    return _bottleneck(centre(K), centre(Y), None, gamma)
+
+
+def hsic_objective(K: Gram, Y: Gram, X: Gram | None = None, gamma: float = 2.0) -> Bottleneck:
+    """L = HSIC(K, K) - gamma HSIC(Y, K) and G = H (2 K - gamma Y) H / m²: Eq. 9 with HSIC."""
+    del X
+    return _bottleneck(double_centre(K), double_centre(Y), None, gamma)
+
+
+def hsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0) -> Bottleneck:
+    """L = HSIC(X, K) - gamma HSIC(Y, K) and G = H (X - gamma Y) H / m².  [KIB eq. 2]"""
+    return _bottleneck(double_centre(K), double_centre(Y), double_centre(X), gamma)
+
+
+def phsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0) -> Bottleneck:
+    """L = pHSIC(X, K) - gamma pHSIC(Y, K) and G = (X° - gamma Y°) / m²: Eq. 2 with pHSIC."""
+    return _bottleneck(centre(K), centre(Y), centre(X), gamma)
+
+
+def _bottleneck(K: Gram, Y: Gram, X: Gram | None, gamma: float) -> Bottleneck:
+    """The objective from centred Gram matrices; without X the layer is compressed against itself."""
+    compression, relevance = ((K if X is None else X) * K).mean(), (Y * K).mean()
+    derivative = (2 * K if X is None else X) - gamma * Y
+    return Bottleneck(compression - gamma * relevance, compression, relevance, derivative / K.numel())
+
+
+def nhsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0, epsilon: float = 1e-5) -> Bottleneck:
+    """L = tr(R_X R_K) - gamma tr(R_Y R_K), R = K H (K H + ε m I)⁻¹: the normalised HSIC of Ma, Lewis & Kleijn.
+
+    With A = K H + ε m I and R = I - ε m A⁻¹,  G = sym(ε m H A⁻¹ (R_X - gamma R_Y) A⁻¹).
+    """
+    ridge = epsilon * len(K) * torch.eye(len(K), dtype=K.dtype, device=K.device)
+    inverse = torch.linalg.inv(_centre_rows(K) + ridge)
+    R, R_X, R_Y = ridge @ -inverse, _normalised(X, ridge), _normalised(Y, ridge)
+    R.diagonal().add_(1)
+    compression, relevance = (R_X * R.T).sum(), (R_Y * R.T).sum()
+    G = epsilon * len(K) * _centre_columns(inverse @ (R_X - gamma * R_Y) @ inverse)
+    return Bottleneck(compression - gamma * relevance, compression, relevance, (G + G.T) / 2)
+
+
+def _normalised(K: Gram, ridge: Gram) -> Gram:
+    """R = K H (K H + ridge)⁻¹."""
+    centred = _centre_rows(K)
+    return torch.linalg.solve(centred + ridge, centred, left=False)
+
+
+def _centre_rows(K: Gram) -> Gram:
+    """K H."""
+    return K - K.mean(1, keepdim=True)
+
+
+def _centre_columns(K: Gram) -> Gram:
+    """H K."""
+    return K - K.mean(0)

@@ -1,0 +1,36 @@
+"""Matrix products, in float32 or with bf16 operands: the two that a layer cannot avoid."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Precision = Literal["fp32", "bf16"]
+
+
+def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], precision: Precision = "fp32") -> Float[Tensor, "m n"]:
+    """a @ b in the dtype of a.
+
+    "bf16" rounds float32 operands to bf16 and adds up in float32; float64 is never rounded.
+    """
+    if precision == "fp32" or a.dtype != torch.float32:
+        return a @ b
+    if a.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with rounded_operands():
+            return a @ b
+    return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
+
+
+@contextlib.contextmanager
+def rounded_operands() -> Iterator[None]:
+    """Let oneDNN round the operands of CPU products to bf16 itself: no copies, and the sum stays in float32."""
+    setting = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+    before = setting.fp32_precision
+    setting.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before

@@ -1,0 +1,71 @@
+"""MLP: fully connected blocks from widths."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from torch import nn
+
+from infohebb.errors import MismatchError, unknown_name
+from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
+from infohebb.networks.blocks import Block, DivisiveNorm
+from infohebb.networks.layered import Layered
+
+NONLINEARITIES = {"leaky_relu": leaky_relu(), "relu": RELU, "selu": SELU, "tanh": TANH, "identity": IDENTITY}
+
+
+class MLP(Layered):
+    """Fully connected blocks of the given widths on flattened inputs, and a linear readout with bias.
+
+    `inputs` is a number of features or a shape. `nonlinearity` is a name (leaky_relu, relu, selu, tanh, identity) or a
+    `Nonlinearity`; `slope` is leaky ReLU's. `norm` puts batch norm before the nonlinearity or layer norm after it.
+    `divisive_norm` is a DivisiveNorm or its keyword arguments. Weights start as PyTorch's: U(±1/√inputs).
+    Raises UnknownNameError, GroupingError, MismatchError.
+    """
+
+    def __init__(
+        self,
+        inputs: int | Sequence[int] = 64,
+        outputs: int = 10,
+        widths: Sequence[int] = (256, 256),
+        nonlinearity: str | Nonlinearity = "leaky_relu",
+        slope: float = 0.01,
+        norm: Literal["batch", "layer"] | None = None,
+        divisive_norm: DivisiveNorm | dict[str, Any] | None = None,
+        dropout: float = 0.0,
+        bias: bool = False,
+    ):
+        features = inputs if isinstance(inputs, int) else math.prod(inputs)
+        if min(features, outputs, *widths) < 1:
+            raise MismatchError(f"no layer may be empty: {features} inputs, widths {list(widths)}, {outputs} outputs")
+        if not 0 <= dropout < 1:
+            raise MismatchError(f"dropout {dropout} is no probability below 1")
+        chosen = _nonlinearity(nonlinearity, slope)
+        blocks = [
+            Block(
+                nn.Linear(below, width, bias=bias),
+                chosen,
+                batch_norm=nn.BatchNorm1d(width) if norm == "batch" else None,
+                layer_norm=nn.LayerNorm(width, elementwise_affine=False) if norm == "layer" else None,
+                divisive_norm=_divisive_norm(divisive_norm),
+                dropout=dropout,
+            )
+            for below, width in pairwise([features, *widths])
+        ]
+        super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
+
+
+def _nonlinearity(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearity:
+    if isinstance(nonlinearity, Nonlinearity):
+        return nonlinearity
+    if nonlinearity not in NONLINEARITIES:
+        raise unknown_name("nonlinearity", nonlinearity, NONLINEARITIES)
+    return leaky_relu(slope) if nonlinearity == "leaky_relu" else NONLINEARITIES[nonlinearity]
+
+
+def _divisive_norm(options: DivisiveNorm | dict[str, Any] | None) -> DivisiveNorm | None:
+    """A module for each block: it is no state that blocks could share."""
+    if isinstance(options, DivisiveNorm):
+        return DivisiveNorm(options.groups, options.power, options.delta)
+    return None if options is None else DivisiveNorm(**options)

@@ -1,0 +1,85 @@
+"""All rows of a recipe side by side: measured beside published, time and memory."""
+
+import itertools
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from infohebb.report import units
+from infohebb.report.style import DARK, INK, LIGHT, LOOK, MIDDLE, Drawing, svg_text
+from infohebb.report.summary import Section, Summary
+
+CAPTION = "Measured: mean over seeds, whiskers ± 1 s.d. Bars start at zero."
+LONGEST = 44  # characters of a row's name beside the bars
+CHARACTER = 0.065  # inches
+LINE = 0.27
+WIDTHS = (3.1, 1.75, 1.75)
+GAP, TOP, BOTTOM = 0.3, 0.62, 0.78
+
+
+def across_rows(section: Section) -> Drawing:
+    """Score, mean wall time and largest peak memory of every row, on shared lines."""
+    left = 0.25 + CHARACTER * max(len(_name(row)) for row in section.rows)
+    size = left + sum(WIDTHS) + GAP * len(WIDTHS), TOP + BOTTOM + LINE * max(len(section.rows), 3)
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=size)
+        scores, times, memories = _panels(figure, left, size)
+        _scores(scores, section)
+        seconds, peaks = [row.seconds for row in section.rows], [float(row.memory) for row in section.rows]
+        _bars(times, section, seconds, units.duration)
+        times.set(title="Time", xlabel="mean wall time of a run")
+        _bars(memories, section, peaks, units.memory)
+        memories.set(title="Memory", xlabel="largest peak memory")
+        handles, labels = scores.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower left", ncols=2, bbox_to_anchor=(left / size[0] - 0.01, 0))
+    return Drawing("Rows side by side", svg_text(figure, f"across {section.title}"), CAPTION)
+
+
+def _panels(figure: Figure, left: float, size: tuple[float, float]) -> list[Axes]:
+    width, height = size
+    starts = left + np.cumsum([0, *WIDTHS[:-1]]) + GAP * np.arange(len(WIDTHS))
+    bottom, tall = BOTTOM / height, (height - TOP - BOTTOM) / height
+    return [figure.add_axes((x / width, bottom, w / width, tall)) for x, w in zip(starts, WIDTHS, strict=True)]
+
+
+def _name(row: Summary) -> str:
+    return row.row if len(row.row) <= LONGEST else f"{row.row[: LONGEST - 1]}…"
+
+
+def _scores(axes: Axes, section: Section) -> None:
+    _lines(axes, section)
+    axes.set(title="Measured beside published", xlabel=f"{section.measure.split} {section.measure.label}")
+    axes.set_yticks(range(len(section.rows)), [_name(row) for row in section.rows], color=INK)
+    published = [(row.published, i) for i, row in enumerate(section.rows) if row.published is not None]
+    if published:
+        look = {"color": MIDDLE, "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 1.4}
+        axes.plot(*zip(*published, strict=True), "D", label="published", **look)
+    measured = [(row.measured.mean, i, row.measured.sd or 0.0) for i, row in enumerate(section.rows) if row.measured]
+    if measured:
+        means, places, deviations = zip(*measured, strict=True)
+        look = {"color": DARK, "markersize": 4.5, "elinewidth": 1.4}
+        axes.errorbar(means, places, xerr=deviations, fmt="o", label="measured", **look)
+
+
+def _bars(axes: Axes, section: Section, values: list[float], write: Callable[[float], str]) -> None:
+    _lines(axes, section)
+    axes.barh(range(len(values)), values, height=0.55, color=LIGHT)
+    top = max(values) or 1.0
+    for place, value in enumerate(values):
+        axes.text(value + 0.03 * top, place, write(value), va="center", fontsize=8, color=INK)
+    axes.set_xlim(0, 1.55 * top)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines["bottom"].set_visible(False)
+
+
+def _lines(axes: Axes, section: Section) -> None:
+    axes.set_ylim(len(section.rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for i, (above, below) in enumerate(itertools.pairwise(section.rows)):
+        if above.dataset != below.dataset:
+            axes.axhline(i + 0.5, color="#b9c1ca", linewidth=0.8)

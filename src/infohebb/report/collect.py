@@ -1,0 +1,101 @@
+"""From records to summaries: grouped by recipe, split and row, in order, with their statistics."""
+
+import itertools
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from infohebb.errors import UsageError
+from infohebb.experiments.record import Record, read_records
+from infohebb.report.summary import MEASURES, Measure, Section, Spread, Summary
+
+
+def sections(records: Iterable[Record]) -> list[Section]:
+    """Records by recipe and split; rows by data set, method and mode, each in the order of its first coming."""
+    groups: dict[tuple[str, Measure], dict[str, list[Record]]] = {}
+    for record in records:
+        rows = groups.setdefault((record.recipe, measure_of(record)), {})
+        rows.setdefault(record.row, []).append(record)
+    return [
+        Section(recipe, measure, tuple(summarise(rows[name], measure) for name in _row_order(list(rows))))
+        for (recipe, measure), rows in sorted(groups.items(), key=_section_order)
+    ]
+
+
+def summarise(records: Sequence[Record], measure: Measure) -> Summary:
+    """The runs of one row as one summary.  Raises UsageError when a seed comes twice."""
+    runs = tuple(sorted(records, key=lambda record: record.seed))
+    _refuse_twins(runs)
+    return Summary(
+        recipe=runs[0].recipe,
+        row=runs[0].row,
+        measure=measure,
+        records=runs,
+        measured=spread([run.final[measure.key] for run in runs if measure.key in run.final]),
+        train=spread([run.final[measure.train_key] for run in runs if measure.train_key in run.final]),
+        published=next((run.published for run in runs if run.published is not None), None),
+        epochs=tuple(len(run.curves.get("epoch") or ()) for run in runs),
+        seconds=statistics.fmean(run.wall_seconds for run in runs),
+        memory=max(run.peak_memory_bytes for run in runs),
+    )
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Mean and sample standard deviation, or nothing of nothing."""
+    if not values:
+        return None
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def measure_of(record: Record) -> Measure:
+    """What `record` is judged by; test accuracy when it says nothing."""
+    return next((measure for measure in MEASURES if measure.key in record.final), MEASURES[0])
+
+
+def differing_settings(records: Sequence[Record]) -> list[str]:
+    """Dotted names of the settings that are not the same in all records, seeds apart."""
+    flat = [dict(_leaves(record.config)) for record in records]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    return [
+        name
+        for name in names
+        if name.rpartition(".")[2] not in ("seed", "seeds") and any(s.get(name) != flat[0].get(name) for s in flat)
+    ]
+
+
+def read_all(folder: Path) -> list[Record]:
+    """All records below `folder`.  Raises UsageError when there is none."""
+    records = list(read_records(folder))
+    if not records:
+        raise UsageError(f"no records below {folder}; run `infohebb run quickstart` first")
+    return records
+
+
+def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _row_order(names: list[str]) -> list[str]:
+    split = {name: name.split("/", 2) for name in names}
+    places = [list(dict.fromkeys(parts[i] for parts in split.values() if i < len(parts))) for i in range(3)]
+    ranks = {name: [places[i].index(part) for i, part in enumerate(parts)] for name, parts in split.items()}
+    return sorted(names, key=ranks.__getitem__)
+
+
+def _section_order(item: tuple[tuple[str, Measure], object]) -> tuple[str, int]:
+    recipe, measure = item[0]
+    return recipe, MEASURES.index(measure)
+
+
+def _refuse_twins(runs: Sequence[Record]) -> None:
+    for one, other in itertools.pairwise(runs):
+        if one.seed == other.seed:
+            raise UsageError(
+                f"{one.recipe} {one.row} seed {one.seed} was recorded twice, in {one.path} and {other.path}; "
+                "report on one folder of results at a time"
+            )

@@ -1,0 +1,99 @@
+"""What changes over the epochs: accuracy or error, and each block's objective with its terms."""
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+
+from infohebb.report import units
+from infohebb.report.series import Series, block_names, rate_drops, series
+from infohebb.report.style import (
+    DARK,
+    LIGHT,
+    LINES,
+    LOOK,
+    MARKERS,
+    MIDDLE,
+    MUTED,
+    PER_BLOCK,
+    Drawing,
+    Group,
+    epoch_axis,
+    legend_below,
+    marker,
+    plot_canvas,
+    svg_text,
+)
+from infohebb.report.summary import Summary
+
+TERMS = {"objective": "objective", "compression": "compression, pHSIC(K, K)", "relevance": "relevance, pHSIC(Y, K)"}
+COLOURS = (DARK, MIDDLE, LIGHT)
+
+
+def learning_curve(row: Summary) -> Drawing | None:
+    """Score against epoch on the test (or validation) and training set, beside the published number."""
+    held_out, train = series(row.records, row.measure.key), series(row.records, row.measure.train_key)
+    found = [curve for curve in (held_out, train) if curve is not None]
+    if not found:
+        return None
+    with mpl.rc_context(LOOK):
+        figure, axes = plot_canvas("Learning curves", "epoch", row.measure.label, legend=2)
+        _curve(axes, held_out, row.measure.split, DARK, LINES[0], MARKERS[0])
+        _curve(axes, train, "train (running)", LIGHT, LINES[1], MARKERS[1])
+        _published(axes, row)
+        _drops(axes, row)
+        epoch_axis(axes, [epoch for curve in found for epoch in curve.at])
+        legend_below(figure, axes, columns=2)
+    return Drawing("Learning curves", svg_text(figure, f"curves of {row.name}"), _curve_caption(row))
+
+
+def objectives(row: Summary) -> Group:
+    """One drawing per block: its objective and the terms that it is made of, against epoch."""
+    found = [_objective(row, name) for name in block_names(row.records)]
+    return Group("blocks", tuple(drawing for drawing in found if drawing), _objective_caption(row))
+
+
+def _objective(row: Summary, block: str) -> Drawing | None:
+    terms = {label: series(row.records, "objective", block, key) for key, label in TERMS.items()}
+    found = [curve for curve in terms.values() if curve is not None]
+    if not found:
+        return None
+    title = f"Objective of {block}"
+    with mpl.rc_context(LOOK):
+        figure, axes = plot_canvas(title, "epoch", "value (no unit)", width=PER_BLOCK, legend=2)
+        for (label, curve), colour, line, shape in zip(terms.items(), COLOURS, LINES, MARKERS, strict=False):
+            _curve(axes, curve, label, colour, line, shape)
+        epoch_axis(axes, [epoch for curve in found for epoch in curve.at])
+        legend_below(figure, axes, columns=2)
+    return Drawing(title, svg_text(figure, f"{title} of {row.name}"))
+
+
+def _curve(axes: Axes, curve: Series | None, label: str, colour: str, line: str, shape: str) -> None:
+    if curve is None:
+        return
+    if len(curve.runs) > 1:
+        axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(curve.at, curve.mean, color=colour, linestyle=line, label=label, **marker(curve.at.tolist(), shape))
+
+
+def _published(axes: Axes, row: Summary) -> None:
+    if row.published is not None:
+        label = f"published {units.published(row.published, row.measure.quantity)}"
+        axes.axhline(row.published, color=MUTED, linestyle=(0, (1, 1.6)), linewidth=1.6, label=label, zorder=1.5)
+
+
+def _drops(axes: Axes, row: Summary) -> None:
+    for i, epoch in enumerate(rate_drops(row.records)):
+        label = "a learning rate falls" if i == 0 else None
+        axes.axvline(epoch, color="#b9c1ca", linewidth=0.8, zorder=0.5, label=label)
+
+
+def _curve_caption(row: Summary) -> str:
+    band = f" Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
+    return f"Train values are running means during the epoch, with dropout where there is any.{band}"
+
+
+def _objective_caption(row: Summary) -> str:
+    rule = row.records[0].config.get("rule")
+    gamma = rule.get("gamma") if isinstance(rule, dict) else None
+    value = f" γ = {gamma:g}." if isinstance(gamma, (int, float)) else ""
+    band = f" Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
+    return f"Objective = compression − γ · relevance, which each block lowers.{value}{band}"

@@ -1,0 +1,104 @@
+"""Gram matrices of each block's activity before and after training, samples sorted by class."""
+
+import zipfile
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from infohebb.errors import CorruptFileError
+from infohebb.report.style import INK, LOOK, PER_BLOCK, Drawing, Group, svg_text
+from infohebb.report.summary import Summary
+
+HEIGHT, BOTTOM, SIDE, LEFTS = 2.45, 0.4, 1.42, (0.42, 1.98)  # of a pair, in inches
+LEVELS = 48  # steps of the colour scale: no eye tells more, and the image packs to half
+MOST_CLASSES = 20  # with more, lines and numbers would cover the matrix
+BEFORE, AFTER = "gram_before_", "gram_after_"
+
+
+def gram_matrices(row: Summary) -> Group:
+    """One drawing per block, of the first seed that has pictures."""
+    record = next((run for run in row.records if run.pictures), None)
+    if record is None or record.pictures is None:
+        return Group("blocks", ())
+    arrays = read_arrays(record.pictures)
+    pairs = tuple(_gram_pair(arrays, block, f"{row.name} seed {record.seed}") for block in _blocks(arrays))
+    caption = "Lines part the classes. Each block has one colour scale for both matrices, drawn from off the diagonal."
+    return Group("blocks", pairs, f"Gram matrices of each block's activity, seed {record.seed}. {caption}")
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz`.  Raises CorruptFileError when it is not one."""
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise CorruptFileError(f"{path} does not hold the pictures of a record; move it away") from error
+
+
+def colour_limits(grams: list[np.ndarray]) -> tuple[float, float]:
+    """The range of the finite entries off the diagonals, which would else outshine all the rest."""
+    entries = np.concatenate([gram[~np.eye(len(gram), dtype=bool)] for gram in grams])
+    entries = entries[np.isfinite(entries)]
+    if not entries.size or entries.min() == entries.max():
+        middle = float(entries[0]) if entries.size else 0.0
+        return middle - 0.5, middle + 0.5
+    return float(entries.min()), float(entries.max())
+
+
+def _blocks(arrays: dict[str, np.ndarray]) -> list[str]:
+    square = [name for name, gram in arrays.items() if gram.ndim == 2 and gram.shape[0] == gram.shape[1]]
+    found = (name.removeprefix(BEFORE).removeprefix(AFTER) for name in square if name.startswith((BEFORE, AFTER)))
+    return list(dict.fromkeys(found))
+
+
+def _gram_pair(arrays: dict[str, np.ndarray], block: str, name: str) -> Drawing:
+    pair = {"before training": arrays.get(BEFORE + block), "after training": arrays.get(AFTER + block)}
+    grams = {moment: gram.astype(float) for moment, gram in pair.items() if gram is not None}
+    limits = colour_limits(list(grams.values()))
+    title = f"Gram matrix of {block}"
+    with mpl.rc_context({**LOOK, "axes.grid": False}):
+        figure = Figure(figsize=(PER_BLOCK, HEIGHT))
+        figure.text(0.1 / PER_BLOCK, 1 - 0.22 / HEIGHT, title, fontsize=10.5, fontweight="bold", color=INK)
+        for (moment, gram), left in zip(grams.items(), LEFTS, strict=False):
+            axes = figure.add_axes((left / PER_BLOCK, BOTTOM / HEIGHT, SIDE / PER_BLOCK, SIDE / HEIGHT))
+            _matrix(axes, gram, arrays.get("labels", np.array([])), limits)
+            axes.set_title(moment, fontsize=9, fontweight="normal", loc="center", pad=5)
+        figure.axes[0].set_ylabel("sample, by class")
+        _scale(figure, limits)
+    return Drawing(title, svg_text(figure, f"{title} of {name}"))
+
+
+def _matrix(axes: Axes, gram: np.ndarray, labels: np.ndarray, limits: tuple[float, float]) -> None:
+    colours = mpl.colormaps["viridis"].resampled(LEVELS)
+    axes.imshow(gram, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="none")
+    axes.set_xlabel("sample, by class")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(True)
+    classes, first = np.unique(labels, return_index=True)
+    if len(labels) == len(gram) and 1 < len(classes) <= MOST_CLASSES:
+        _class_lines(axes, classes, np.sort(first), len(gram))
+
+
+def _class_lines(axes: Axes, classes: np.ndarray, first: np.ndarray, size: int) -> None:
+    for edge in first[1:] - 0.5:
+        axes.axhline(edge, color="white", linewidth=0.6, alpha=0.75)
+        axes.axvline(edge, color="white", linewidth=0.6, alpha=0.75)
+    middles = (first + np.append(first[1:], size) - 1) / 2
+    for ticks in (axes.set_xticks, axes.set_yticks):
+        ticks(middles, [str(name) for name in classes], fontsize=6.5)
+    axes.tick_params(length=0, pad=2)
+
+
+def _scale(figure: Figure, limits: tuple[float, float]) -> None:
+    colours = ScalarMappable(Normalize(*limits), mpl.colormaps["viridis"].resampled(LEVELS))
+    place = figure.add_axes((3.5 / PER_BLOCK, BOTTOM / HEIGHT, 0.09 / PER_BLOCK, SIDE / HEIGHT))
+    bar = figure.colorbar(colours, cax=place)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7.5, length=2)
+    bar.ax.set_title("K", fontsize=9, loc="left", pad=6)

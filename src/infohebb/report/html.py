@@ -1,0 +1,130 @@
+"""One self-contained HTML page: tables beside the published numbers, figures of every row, how it was measured."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from infohebb.experiments.record import Record
+from infohebb.files import write_whole
+from infohebb.report import units
+from infohebb.report.collect import differing_settings, read_all, sections
+from infohebb.report.figures import across_rows, row_figures
+from infohebb.report.style import Drawing, Group
+from infohebb.report.summary import Section, Summary
+from infohebb.report.tables import cells, epochs_text, heads, matrix, measured_text, spread_text
+
+
+@dataclass(frozen=True)
+class RowView:
+    """What the page says of one row."""
+
+    anchor: str
+    summary: Summary
+    cells: list[str]
+    figures: list[Group]
+    command: str
+    provenance: dict[str, str]
+    differing: list[str]
+    settings: str
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """What the page says of one recipe on one split."""
+
+    anchor: str
+    section: Section
+    heads: list[str]
+    rows: list[RowView]
+    matrix: list[tuple[str, list[Summary | None]]]
+    across: Drawing
+
+
+def write_html(folder: Path, out: Path) -> Path:
+    """Write the page of all records below `folder` to `out`.
+
+    Raises UsageError when there is no record, CorruptFileError when one cannot be read.
+    """
+    text = page(read_all(folder))
+    return write_whole(out, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def page(records: Sequence[Record]) -> str:
+    """The page as a string; the same records give the same bytes."""
+    views = [_section_view(section, f"recipe-{i}") for i, section in enumerate(sections(records), 1)]
+    return _environment().get_template("report.html").render(sections=views, facts=_facts(records, views))
+
+
+def command(row: Summary) -> str:
+    """What runs this row again."""
+    name = row.row.replace("'", "'\"'\"'")
+    validate = " --validate" if row.measure.split == "validation" else ""
+    return f"infohebb run {row.recipe} --only '{name}' --seeds {','.join(map(str, row.seeds))}{validate}"
+
+
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("infohebb.report")
+    strict = jinja2.StrictUndefined
+    found = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
+    found.filters.update(spread=spread_text, published=units.published, inline=_inline)
+    return found
+
+
+def _facts(records: Sequence[Record], views: Sequence[SectionView]) -> dict[str, str]:
+    return {
+        "recipes": str(len({record.recipe for record in records})),
+        "rows": str(sum(len(view.rows) for view in views)),
+        "runs": str(len(records)),
+        "computing": units.duration(sum(record.wall_seconds for record in records)),
+    }
+
+
+def _section_view(section: Section, anchor: str) -> SectionView:
+    rows = [_row_view(row, f"{anchor}-row-{i}") for i, row in enumerate(section.rows, 1)]
+    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), across_rows(section))
+
+
+def _matrix_view(section: Section) -> list[tuple[str, list[Summary | None]]]:
+    return list(zip(section.datasets, matrix(section), strict=True)) if section.is_matrix else []
+
+
+def _row_view(row: Summary, anchor: str) -> RowView:
+    return RowView(
+        anchor=anchor,
+        summary=row,
+        cells=cells(row),
+        figures=row_figures(row),
+        command=command(row),
+        provenance=_provenance(row),
+        differing=differing_settings(row.records),
+        settings=json.dumps(row.records[0].config, indent=2, ensure_ascii=False),
+    )
+
+
+def _inline(drawing: Drawing) -> Markup:
+    """The SVG, named for those who cannot see it: markup of our own making, while all else on the page is escaped."""
+    label = Markup('<svg role="img" aria-label="{}" ').format(drawing.title)
+    return Markup(drawing.svg.replace("<svg ", label, 1))
+
+
+def _provenance(row: Summary) -> dict[str, str]:
+    runs, measure = row.records, row.measure
+    methods = _each(run.peak_memory_method for run in runs)
+    return {
+        "score": f"{measured_text(row)}, {measure.split} {measure.label} after epoch {epochs_text(row)}",
+        "train": f"{spread_text(row.train, measure.quantity)}, final {measure.label} of each run",
+        "seeds": units.whole_numbers(row.seeds),
+        "time": _each(units.duration(run.wall_seconds) for run in runs),
+        "peak memory": f"{_each(units.memory(run.peak_memory_bytes) for run in runs)} ({methods})",
+        "device": _each(run.device for run in runs),
+        "versions": _each(", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in runs),
+        "commit": _each(run.commit or "not recorded" for run in runs),
+    }
+
+
+def _each(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))

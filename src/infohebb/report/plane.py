@@ -1,0 +1,62 @@
+"""The information plane: what each block keeps about the labels against what it keeps in all, as it trains."""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from infohebb.report.series import Series, block_names, series
+from infohebb.report.style import INK, LOOK, MARKERS, Drawing, legend_below, plot_canvas, svg_text
+from infohebb.report.summary import Summary
+
+CAPTION = (
+    "One trajectory per block: hollow marker, first epoch; filled marker, last. "
+    "Up is more about the labels, left is more compressed."
+)
+WIDE = 30.0  # ratio of largest to smallest value from which an axis is logarithmic
+
+
+def information_plane(row: Summary) -> Drawing | None:
+    """Relevance against compression, one trajectory per block, mean over seeds."""
+    paths = {name: path for name in block_names(row.records) if (path := _path(row, name)) is not None}
+    if not paths:
+        return None
+    with mpl.rc_context(LOOK):
+        xlabel, ylabel = "compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)"
+        figure, axes = plot_canvas("Information plane", xlabel, ylabel, legend=1 + len(paths) // 5)
+        for (name, path), colour, shape in zip(paths.items(), _depths(len(paths)), MARKERS * len(paths), strict=False):
+            _trajectory(axes, name, path, colour, shape)
+        _scales(axes, list(paths.values()))
+        legend_below(figure, axes, columns=4)
+    return Drawing("Information plane", svg_text(figure, f"plane of {row.name}"), CAPTION)
+
+
+def _path(row: Summary, block: str) -> np.ndarray | None:
+    both = [series(row.records, "objective", block, term) for term in ("compression", "relevance")]
+    if both[0] is None or both[1] is None:
+        return None
+    x, y = (_means(term) for term in both if term is not None)
+    shared = np.intersect1d(both[0].at, both[1].at)
+    return np.array([[x[epoch], y[epoch]] for epoch in shared]).T if shared.size else None
+
+
+def _means(term: Series) -> dict[float, float]:
+    return dict(zip(term.at.tolist(), term.mean.tolist(), strict=True))
+
+
+def _depths(count: int) -> list[str]:
+    shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.82, max(count, 1)))
+    return [to_hex(shade) for shade in shades]
+
+
+def _trajectory(axes: Axes, name: str, path: np.ndarray, colour: str, shape: str) -> None:
+    axes.plot(*path, color=colour, linewidth=1.5)
+    axes.plot(*path[:, :1], shape, color=colour, markerfacecolor="white", markeredgewidth=1.5, markersize=7)
+    axes.plot(*path[:, -1:], shape, color=colour, markeredgecolor=INK, markersize=7.5, label=name, linestyle="none")
+
+
+def _scales(axes: Axes, paths: list[np.ndarray]) -> None:
+    points = np.concatenate(paths, axis=1)
+    for values, scale in zip(points, (axes.set_xscale, axes.set_yscale), strict=True):
+        if values.min() > 0 and values.max() / values.min() > WIDE:
+            scale("log")

@@ -1,0 +1,140 @@
+"""The look that all figures share, and a figure as a string of SVG that is the same on every run."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from infohebb.report.png import shrink_images
+
+INK, MUTED, GRID = "#1d2733", "#5b6673", "#e4e8ec"
+DARK, MIDDLE, LIGHT = "#16345e", "#b2473e", "#d9a032"  # told apart without colour: luminance rises in this order
+PLOT, PER_BLOCK = 5.4, 4.0  # widths in inches: two to a row of the page, and three
+LINES = ("-", "--", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+FEW_EPOCHS = 12  # up to here each epoch gets a marker
+PAGE_FONTS = "system-ui, sans-serif"
+
+LOOK: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that no machine lays a figure out differently
+    "font.size": 9,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.titlecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa4af",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.useoffset": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": "#9aa4af",
+    "ytick.color": "#9aa4af",
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.6,
+    "lines.linewidth": 1.8,
+    "text.parse_math": False,  # a dollar in a row's name is a dollar
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure ready for the page."""
+
+    title: str
+    svg: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Drawings that belong in one row of the page: "plots", or one for each of the "blocks" under a common caption."""
+
+    kind: str
+    drawings: tuple[Drawing, ...]
+    caption: str = ""
+
+
+def canvas(width: float, height: float, margins: Sequence[float]) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; sizes, and margins left, right, top and bottom, in inches."""
+    left, right, top, bottom = margins
+    figure = Figure(figsize=(width, height))
+    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    return figure, figure.add_axes(box)
+
+
+def plot_canvas(title: str, xlabel: str, ylabel: str, *, width: float = PLOT, legend: int = 1) -> tuple[Figure, Axes]:
+    """A canvas of one of the two widths, with room below for a legend of some lines."""
+    left, right, room = 0.72, 0.18, 0.2 * legend
+    figure, axes = canvas(width, 0.5 * width + 0.55 + room, (left, right, 0.42, 0.56 + room))
+    axes.set_title(title, x=-0.62 / (width - left - right))
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    return figure, axes
+
+
+def epoch_axis(axes: Axes, epochs: Sequence[float]) -> None:
+    """Whole epochs, from the first to the last."""
+    first, last = min(epochs), max(epochs)
+    room = 0.5 if first == last else 0.02 * (last - first)
+    axes.set_xlim(first - room, last + room)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    axes.grid(visible=False, axis="x")
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """The legend of `axes` under its label, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        corner = max(axes.get_position().x0 - 0.62 / figure.get_figwidth(), 0.0), 0.0
+        figure.legend(handles, labels, loc="lower left", ncols=columns, bbox_to_anchor=corner)
+
+
+def marker(epochs: Sequence[float], shape: str) -> dict[str, Any]:
+    """Markers where epochs are few; a single epoch would not be seen without."""
+    return {"marker": shape, "markersize": 4.5} if len(epochs) <= FEW_EPOCHS else {}
+
+
+def svg_text(figure: Figure, name: str) -> str:
+    """`figure` as an `<svg>` element: the same bytes each time, its ids unlike those of any figure of another name."""
+    salt = sha256(name.encode()).hexdigest()[:8]
+    buffer = io.StringIO()
+    with mpl.rc_context({**LOOK, "svg.hashsalt": salt}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    return _tidy(buffer.getvalue(), salt)
+
+
+def _tidy(svg: str, salt: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{salt}-{found[1]}"' if found[1] in used else "", svg)
+    svg = svg.replace('href="#', f'href="#{salt}-').replace("url(#", f"url(#{salt}-")
+    svg = re.sub(r'\b(d|x|y)="([^"]*)"', lambda found: f'{found[1]}="{_shorter(found[2])}"', svg)
+    return shrink_images(svg.replace("'DejaVu Sans'", PAGE_FONTS))
+
+
+def _shorter(numbers: str) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", numbers)

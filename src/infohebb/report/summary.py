@@ -1,0 +1,127 @@
+"""What records say, as plain data: a `Summary` per row, of which every table and figure is made."""
+
+from dataclasses import dataclass
+
+from infohebb.experiments.record import Record
+
+NEAR_POINTS = 0.3  # of accuracy: what the papers' own seeds differ by
+NEAR_SHARE = 0.05  # of a published error
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Which number a record is judged by: accuracy (percent) or mean squared error, on the test or validation split."""
+
+    split: str
+    quantity: str
+
+    @property
+    def key(self) -> str:
+        """Its name in `final` and `curves`."""
+        return f"{self.split}_{self.quantity}"
+
+    @property
+    def train_key(self) -> str:
+        """The same quantity on the training set."""
+        return f"train_{self.quantity}"
+
+    @property
+    def label(self) -> str:
+        """Its name with its unit."""
+        return "accuracy (%)" if self.quantity == "accuracy" else "mean squared error"
+
+
+MEASURES = tuple(Measure(split, quantity) for quantity in ("accuracy", "error") for split in ("test", "validation"))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of n runs and, from two runs on, their sample standard deviation."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of one recipe over its seeds, on one split."""
+
+    recipe: str
+    row: str
+    measure: Measure
+    records: tuple[Record, ...]  # in the order of their seeds
+    measured: Spread | None
+    train: Spread | None
+    published: float | None
+    epochs: tuple[int, ...]  # of each record
+    seconds: float  # mean over the runs
+    memory: int  # largest peak, bytes
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others."""
+        return f"{self.recipe} {self.row} {self.measure.key}"
+
+    @property
+    def dataset(self) -> str:
+        """The row's first segment."""
+        return self.row.partition("/")[0]
+
+    @property
+    def method(self) -> str:
+        """The row without its data set: method/mode."""
+        return self.row.partition("/")[2]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the runs."""
+        return tuple(record.seed for record in self.records)
+
+    @property
+    def gap(self) -> float | None:
+        """Measured minus published; none on the validation split, which no paper's number speaks of."""
+        if self.measured is None or self.published is None or self.measure.split != "test":
+            return None
+        return self.measured.mean - self.published
+
+    @property
+    def standing(self) -> str:
+        """Against the published number: "above" is better, "near" about the same, "below" worse, "" unknown."""
+        if self.gap is None or self.published is None:
+            return ""
+        accuracy = self.measure.quantity == "accuracy"
+        margin = NEAR_POINTS if accuracy else NEAR_SHARE * abs(self.published)
+        if abs(self.gap) < margin + ROUNDING:
+            return "near"
+        return "above" if (self.gap > 0) == accuracy else "below"
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one recipe on one split."""
+
+    recipe: str
+    measure: Measure
+    rows: tuple[Summary, ...]
+
+    @property
+    def title(self) -> str:
+        """The recipe, and the split where it is not the test set."""
+        return self.recipe if self.measure.split == "test" else f"{self.recipe} (validation split)"
+
+    @property
+    def datasets(self) -> list[str]:
+        """Of its rows, each once."""
+        return list(dict.fromkeys(row.dataset for row in self.rows))
+
+    @property
+    def methods(self) -> list[str]:
+        """Of its rows, each once, as method/mode."""
+        return list(dict.fromkeys(row.method for row in self.rows))
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether some method was measured on several data sets, beside another one."""
+        return len(self.methods) > 1 and len(self.rows) > len(self.methods)

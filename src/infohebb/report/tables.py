@@ -1,0 +1,122 @@
+"""The tables beside the paper's numbers, as Markdown and in the terminal."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from infohebb.experiments.record import Record
+from infohebb.files import write_whole
+from infohebb.report import units
+from infohebb.report.collect import read_all, sections
+from infohebb.report.summary import Section, Spread, Summary
+
+EMPTY = "No records."
+STYLES = {"above": "green", "near": "", "below": "yellow", "": ""}
+
+
+def spread_text(spread: Spread | None, quantity: str) -> str:
+    """Mean ± s.d., without the s.d. where there is but one run."""
+    if spread is None or spread.sd is None:
+        return units.score(spread and spread.mean, quantity)
+    return f"{units.score(spread.mean, quantity)} ± {units.deviation(spread.sd, quantity)}"
+
+
+def measured_text(row: Summary) -> str:
+    """Mean ± s.d. (n)."""
+    text = spread_text(row.measured, row.measure.quantity)
+    return f"{text} ({row.measured.n})" if row.measured else text
+
+
+def epochs_text(row: Summary) -> str:
+    """The number of epochs, or the range where seeds differ."""
+    fewest, most = min(row.epochs), max(row.epochs)
+    if most == 0:
+        return units.NOTHING
+    return str(most) if fewest == most else f"{fewest}–{most}"
+
+
+def heads(section: Section) -> list[str]:
+    """The columns of a section's table."""
+    name, percent = section.measure.quantity, section.measure.quantity == "accuracy"
+    unit, points = (" (%)", " (points)") if percent else ("", "")
+    measured = f"{section.measure.split} {name}{unit}, mean ± s.d. (n)"
+    return ["row", measured, "published", f"gap{points}", f"train {name}{unit}", "epochs", "time", "peak memory"]
+
+
+def cells(row: Summary) -> list[str]:
+    """One row of that table."""
+    quantity = row.measure.quantity
+    return [
+        row.row,
+        measured_text(row),
+        units.published(row.published, quantity),
+        units.signed(row.gap, quantity),
+        spread_text(row.train, quantity),
+        epochs_text(row),
+        units.duration(row.seconds),
+        units.memory(row.memory),
+    ]
+
+
+def matrix(section: Section) -> list[list[Summary | None]]:
+    """Data sets down, method/mode across, as the papers print it."""
+    found = {(row.dataset, row.method): row for row in section.rows}
+    return [[found.get((dataset, method)) for method in section.methods] for dataset in section.datasets]
+
+
+def matrix_text(row: Summary | None) -> str:
+    """Measured (published)."""
+    if row is None:
+        return ""
+    text = spread_text(row.measured, row.measure.quantity)
+    return text if row.published is None else f"{text} ({units.published(row.published, row.measure.quantity)})"
+
+
+def markdown(records: Iterable[Record]) -> str:
+    """One pipe table per recipe and split, and the matrix where rows make one."""
+    return "\n".join(_markdown_section(section) for section in sections(records)) or f"{EMPTY}\n"
+
+
+def write_markdown(folder: Path, out: Path) -> Path:
+    """Write the tables of all records below `folder` to `out`.  Raises UsageError when there is no record."""
+    text = markdown(read_all(folder))
+    return write_whole(out, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def terminal(records: Iterable[Record]) -> Group:
+    """One table per recipe and split, for `rich.print`."""
+    return Group(*[_terminal_table(section) for section in sections(records)] or [EMPTY])
+
+
+def _markdown_section(section: Section) -> str:
+    body = [[_code(name), *rest] for name, *rest in map(cells, section.rows)]
+    parts = [f"## {section.title}\n", _pipes(heads(section), body)]
+    if section.is_matrix:
+        texts = [list(map(matrix_text, line)) for line in matrix(section)]
+        lines = [[_code(dataset), *line] for dataset, line in zip(section.datasets, texts, strict=True)]
+        parts += ["Measured (published):\n", _pipes(["", *map(_code, section.methods)], lines)]
+    return "\n".join(parts)
+
+
+def _pipes(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *body))
+
+
+def _code(name: str) -> str:
+    return f"`{name.replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
+def _terminal_table(section: Section) -> Table:
+    table = Table(title=Text(section.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
+    for i, head in enumerate(heads(section)):
+        table.add_column(head, justify="right" if i else "left", overflow="fold" if i == 0 else "ellipsis")
+    for row in section.rows:
+        line = [Text(cell) for cell in cells(row)]
+        line[3].stylize(STYLES[row.standing])
+        table.add_row(*line)
+    return table

@@ -1,0 +1,63 @@
+"""How numbers are written: one function per kind of quantity."""
+
+NOTHING = "–"
+MIB = 2**20
+GIB = 2**30
+
+
+def score(value: float | None, quantity: str = "accuracy") -> str:
+    """A mean: percent with two decimals, or an error with four significant digits."""
+    if value is None:
+        return NOTHING
+    return f"{value:.2f}" if quantity == "accuracy" else f"{value:#.4g}"
+
+
+def deviation(value: float, quantity: str = "accuracy") -> str:
+    """A standard deviation, as fine as the mean beside it."""
+    return f"{value:.2f}" if quantity == "accuracy" else f"{value:#.2g}"
+
+
+def published(value: float | None, quantity: str = "accuracy") -> str:
+    """A paper's number: one decimal, or the two that the paper gave."""
+    if value is None or quantity != "accuracy":
+        return NOTHING if value is None else f"{value:.4g}"
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
+
+
+def signed(value: float | None, quantity: str = "accuracy") -> str:
+    """A difference with its sign; a zero after rounding has none."""
+    if value is None:
+        return NOTHING
+    digits = deviation(abs(value), quantity)
+    if float(digits) == 0.0:
+        return digits
+    return f"{'+' if value > 0 else '−'}{digits}"
+
+
+def duration(seconds: int | float) -> str:
+    """Seconds as "4.2 s", "20 s", "3 m 20 s" or "1 h 05 m"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def memory(size: int | float) -> str:
+    """Bytes as MiB, or GiB from one GiB on."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
+
+
+def whole_numbers(values: tuple[int, ...]) -> str:
+    """Numbers as "0, 1, 2"; runs of three or more as "0–4"."""
+    runs: list[list[int]] = []
+    for value in sorted(set(values)):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)

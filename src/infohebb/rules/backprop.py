@@ -1,0 +1,76 @@
+"""Backpropagation, the reference: the one rule whose errors are found by autograd."""
+
+import contextlib
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from infohebb.functional.products import Precision, rounded_operands
+from infohebb.networks import Layered, Response
+from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
+from infohebb.rules.layered import Loss, assign_gradients, batch_norm_signals, readout_signals, synaptic_gradients
+
+
+class Backprop(LearningRule):
+    """Gradient descent on the readout's loss: each layer is sent its exact error through all weights above it.
+
+    `loss` is "cross_entropy" or "mean_squared_error" (labels one-hot); left out, it follows the targets' type.
+    Autograd finds the errors; each layer's update is then pre × error, as in every other rule.
+    """
+
+    weight_transport = True
+    global_error = True
+
+    def __init__(self, loss: Loss | None = None):
+        super().__init__()
+        self.loss: Loss | None = loss
+
+    def groups(self, network: Layered) -> dict[str, list[Parameter]]:
+        """All parameters, at the `readout` rate, as the papers call the rate of what cross-entropy trains."""
+        return {"readout": list(network.parameters())}
+
+    def learn(
+        self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
+    ) -> Diagnostics:
+        """Forward with a graph, errors at each block's nonlinearity by autograd, then the local products."""
+        del onset
+        check_batch(inputs, targets, network.readout.out_features)
+        with torch.enable_grad():
+            responses, x, logits = forward(network, inputs)
+        with torch.no_grad():
+            loss, signals = readout_signals(x, logits, targets, self.loss)
+        errors = self._errors(logits, signals["error"], responses, network.precision)
+        assign_gradients(network.readout, self.update(signals))
+        recorded = {"readout": signals}
+        for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
+            recorded[name] = block_signals(response, error)
+            assign_gradients(block, self.update(recorded[name], network.precision))
+        return Diagnostics(loss, right_answers(logits.detach(), targets), {}, recorded if record else {})
+
+    def _errors(self, logits: Tensor, error: Tensor, responses: list[Response], precision: Precision) -> tuple:
+        """Errors at the input of each block's nonlinearity, the top error carried down by autograd."""
+        drives = [response.drive for response in responses]
+        with rounded_operands() if precision == "bf16" else contextlib.nullcontext():
+            return torch.autograd.grad(logits, drives, error)
+
+    @torch.no_grad()
+    def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
+        """Minus the update of a layer: pre × error."""
+        return synaptic_gradients(signals, signals["error"], precision)
+
+
+def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, Tensor]:
+    """Every block's response, what the readout receives, and the logits; all are kept for the way back."""
+    responses, x = [], inputs
+    for _, block in network.named_blocks():
+        responses.append(block.respond(x, learning=True))
+        x = block.emit(responses[-1].activity, learning=True)
+    x = x.flatten(1)
+    return responses, x, network.readout(x)
+
+
+def block_signals(response: Response, error: Tensor) -> Signals:
+    """What a block's synapses are given: what came in, and the error from above."""
+    signals = {"pre": response.pre, "error": error, **batch_norm_signals(response)}
+    return {name: signal.detach() for name, signal in signals.items()}

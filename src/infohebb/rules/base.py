@@ -1,0 +1,114 @@
+"""The contract of a learning rule."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from infohebb.errors import EmptyBatchError, LabelError, MismatchError
+from infohebb.networks import Layered
+
+Inputs = Float[Tensor, "m *features"]
+Targets = Int[Tensor, "m"] | Float[Tensor, "m n"]
+Signals = dict[str, Tensor]
+
+PRESYNAPTIC = frozenset({"pre"})
+POSTSYNAPTIC = frozenset({"post", "gain", "error", "batch_normalised", "batch_scale", "layer_normalised"})
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What one call of `learn` lets one see; nothing in it carries a graph.
+
+    `loss` is the readout's, mean over the batch; `correct` says for each sample whether it was classified rightly
+    (None for continuous targets). `objectives` holds the terms of each block's local objective. `signals`, filled with
+    `record=True`, holds what the synapses of each layer were given, by the layer's name in the network. `waiting` says
+    that there is nothing to learn yet.
+    """
+
+    loss: Float[Tensor, ""]
+    correct: Bool[Tensor, "m"] | None
+    objectives: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    signals: dict[str, Signals] = field(default_factory=dict)
+    waiting: bool = False
+
+
+class LearningRule(nn.Module, ABC):
+    """How a network's weights change; a module, so that its own weights, traces and memories are saved with it.
+
+    A constructor has a default for each argument and only stores. The training step is the same for every rule:
+    `zero_grad(set_to_none=True)`, `learn`, `finish`, `step`, with any optimizer: `.grad` holds minus the update.
+    """
+
+    network_type: ClassVar[type[nn.Module]] = Layered
+    consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
+    weight_transport: ClassVar[bool] = False  # an update may depend on the value of other layers' weights
+    global_error: ClassVar[bool] = False  # an update may depend on what happens downstream
+    order_matters: ClassVar[bool] = False  # the order of samples in a batch may change its update
+    broadcasts: ClassVar[frozenset[str]] = frozenset()  # signals that a layer's synapses share
+    advances: ClassVar[tuple[str, ...]] = (
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    )  # buffers `learn` moves
+
+    def attach(self, network: Any) -> None:
+        """Make the rule ready for `network`, allocating what depends on shapes.
+
+        Raises MismatchError when the rule cannot train it.
+        """
+        if not isinstance(network, self.network_type):
+            wanted, got = self.network_type.__name__, type(network).__name__
+            raise MismatchError(f"{type(self).__name__} trains a {wanted} network, not a {got}")
+
+    @abstractmethod
+    def groups(self, network: Any) -> dict[str, list[Parameter]]:
+        """What learns, by kind of learning rate: parameters of the network, or the rule's own."""
+
+    @abstractmethod
+    def learn(
+        self, network: Any, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
+    ) -> Diagnostics:
+        """Fill `.grad` of what learns with minus the update for one batch; never step.
+
+        inputs (m, ...), targets (m) class indices or (m, n) numbers. `record` keeps the signals, at the cost of memory.
+        Raises EmptyBatchError, LabelError, MismatchError.
+        """
+
+    @abstractmethod
+    def update(self, signals: Signals) -> dict[str, Tensor]:
+        """Minus the update of one layer's parameters, by their name in the layer, from its signals alone.
+
+        The very function that `learn` calls.
+        """
+
+    def finish(self, parameters: Iterable[Parameter]) -> None:
+        """Last change to the gradients, after they are summed over devices and before the step."""
+        del parameters
+
+
+def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
+    """Raise EmptyBatchError, MismatchError or LabelError for a batch that no rule could learn from.
+
+    Labels are looked at on the CPU only: elsewhere that would wait for the device at each step.
+    """
+    if len(inputs) == 0:
+        raise EmptyBatchError("an empty batch: there is nothing to learn from; drop it")
+    if len(inputs) != len(targets):
+        raise MismatchError(f"{len(inputs)} inputs but {len(targets)} targets in one batch")
+    if targets.is_floating_point():
+        if targets.dim() != 2 or targets.shape[1] != outputs:
+            raise MismatchError(f"continuous targets {tuple(targets.shape)} do not fit a readout of {outputs}")
+    elif targets.device.type == "cpu" and (targets.min() < 0 or targets.max() >= outputs):
+        low, high = int(targets.min()), int(targets.max())
+        raise LabelError(f"labels run from {low} to {high}, but the readout has classes 0 to {outputs - 1}")
+
+
+def right_answers(logits: Tensor, targets: Tensor) -> Tensor | None:
+    """Which samples are classified rightly; None for continuous targets."""
+    return None if targets.is_floating_point() else torch.argmax(logits, 1) == targets

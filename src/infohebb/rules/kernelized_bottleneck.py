@@ -1,0 +1,217 @@
+"""The kernelized information bottleneck: three-factor Hebbian learning from a batch.
+
+Pogodin & Latham, "Kernelized information bottleneck leads to biologically plausible 3-factor Hebbian learning in deep
+networks", NeurIPS 2020, arXiv:2006.07123.
+
+z (m × n)  activity of a block              x (m × n')  what its weights received     f'  slope of its nonlinearity
+c groups of s neurons                       u (m × c)   variance of each group        zc  z minus its group's mean
+v (m × c)  group signal                     K (m × m)   Gram matrix of v (or of z)    Y   Gram matrix of the targets
+G = dL/dK, and the kernel's coupling Q:     dL/dv = Q v
+
+    plain      dL/dW = Σ_i f'_i (Q z)_i x_iᵀ                      Q: a number for each pair of moments
+    grouped    dL/dW = Σ_i F_i u_i^(power-1) zc_i f'_i x_iᵀ       F = (2 power / s) Q v: a number for each group
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from infohebb.errors import MismatchError, unknown_name
+from infohebb.functional import grouping, hsic, kernels, normalisation, plasticity
+from infohebb.functional.kernels import Kernel
+from infohebb.networks import Block, DivisiveNorm, Layered, Response
+from infohebb.networks.blocks import check_groups
+from infohebb.rules.base import Signals
+from infohebb.rules.layered import LayeredRule, LocalStep, batch_norm_signals
+
+OBJECTIVES = {
+    "phsic": hsic.phsic_objective,
+    "hsic": hsic.hsic_objective,
+    "phsic_bottleneck": hsic.phsic_bottleneck,
+    "hsic_bottleneck": hsic.hsic_bottleneck,
+    "nhsic_bottleneck": hsic.nhsic_bottleneck,
+}
+NEEDS_INPUT = {"phsic_bottleneck", "hsic_bottleneck", "nhsic_bottleneck"}
+
+
+class Grouping(NamedTuple):
+    """Groups of a block, the power of their variance in the kernel, and delta."""
+
+    groups: int
+    power: float
+    delta: float
+
+
+class Grams(NamedTuple):
+    """What a batch hands to each block: Gram matrices of the targets and, where the objective needs it, the input."""
+
+    targets: Tensor
+    inputs: Tensor | None
+
+
+class KernelizedBottleneck(LayeredRule):
+    """Each block minimises pHSIC(Z, Z) - gamma pHSIC(Y, Z) by itself; the readout learns by its delta rule.
+
+    `kernel` of the activity: "gaussian", "cosine", "linear", "gaussian_per_sqrt_dim", "gaussian_median", or a `Kernel`;
+    `sigma` is the Gaussians' width. `groups`, `delta` and `power` of the grouped kernel are those of the block's
+    divisive norm if it has one (power = 1 - its power) and may then be left out; without groups the kernel sees the
+    plain activity, minus its mean over neurons if `centre`. `objective`: "phsic" (Eq. 9), "hsic", or the bottlenecks
+    against the network's input "phsic_bottleneck", "hsic_bottleneck" (Eq. 2), "nhsic_bottleneck". `target_kernel`:
+    "labels" (for continuous targets a Gaussian of median width), "frequency_centred_labels",
+    "inverse_frequency_labels", or a kernel on the numbers or one-hot labels. `input_kernel` defaults to `kernel`.
+    Raises GroupingError, MismatchError, UnknownNameError from `attach`.
+    """
+
+    broadcasts = frozenset({"third_factor", "pair_factor", "layer_factors"})
+
+    def __init__(
+        self,
+        kernel: str | Kernel = "gaussian",
+        sigma: float = 5.0,
+        groups: int | None = None,
+        power: float | None = None,
+        delta: float | None = None,
+        gamma: float = 2.0,
+        objective: Literal["phsic", "hsic", "phsic_bottleneck", "hsic_bottleneck", "nhsic_bottleneck"] = "phsic",
+        target_kernel: str | Kernel = "labels",
+        input_kernel: str | Kernel | None = None,
+        centre: bool = False,
+    ):
+        super().__init__()
+        self.kernel, self.sigma, self.gamma, self.objective = kernel, sigma, gamma, objective
+        self.groups_per_block, self.power, self.delta, self.centre = groups, power, delta, centre
+        self.target_kernel, self.input_kernel = target_kernel, input_kernel
+
+    def attach(self, network: Layered) -> None:
+        """Check kernels, objective and grouping against each block."""
+        super().attach(network)
+        if self.objective not in OBJECTIVES:
+            raise unknown_name("objective", self.objective, OBJECTIVES)
+        if self.sigma <= 0:
+            raise MismatchError(f"sigma {self.sigma} is no width; take it above 0")
+        named_kernel(self.kernel, self.sigma)
+        target_gram(torch.tensor([0, 1]), 2, self.target_kernel, self.sigma)
+        for name, block in network.named_blocks():
+            settings = self.grouping(block)
+            if settings:
+                check_groups(settings.groups, block.width)
+            check_agreement(name, settings, block.divisive_norm)
+
+    def grouping(self, block: Block) -> Grouping | None:
+        """The block's groups in the kernel: the rule's own, or those of its divisive norm; None for a plain kernel."""
+        norm = block.divisive_norm
+        groups = self.groups_per_block or (norm.groups if norm else None)
+        if groups is None:
+            return None
+        power = (1 - norm.power if norm else 0.5) if self.power is None else self.power
+        delta = (norm.delta if norm else 1.0) if self.delta is None else self.delta
+        return Grouping(groups, power, delta)
+
+    def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
+        """Gram matrices of the targets and, for a bottleneck, of the network's input."""
+        labels = target_gram(targets, network.readout.out_features, self.target_kernel, self.sigma, inputs.dtype)
+        if self.objective not in NEEDS_INPUT:
+            return Grams(labels, None)
+        kernel = named_kernel(self.kernel if self.input_kernel is None else self.input_kernel, self.sigma)
+        return Grams(labels, kernel.gram(inputs.flatten(1)))
+
+    def local_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
+        """Third factor and Hebbian factors of one block, and its objective's terms."""
+        settings = self.grouping(block)
+        if settings is None:
+            return self._plain_step(block, response, context)
+        grouped = grouping.group(response.activity, settings.groups, settings.delta)
+        v = grouping.group_signal(grouped.variance, settings.power)
+        Q, terms = self._coupling(v, context)
+        third_factor = grouping.group_factor(Q @ v, settings.power, grouped.centred.shape[-1])
+        post = grouping.normalise_groups(grouped, 1 - settings.power).view_as(response.activity)
+        signals = self._signals(block, response, {"third_factor": third_factor, "post": post})
+        return LocalStep(signals, terms, post if block.divisive_norm else None)
+
+    def _plain_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
+        z = response.activity
+        z = z - z.mean(1, keepdim=True) if self.centre else z
+        Q, terms = self._coupling(z, context)
+        return LocalStep(self._signals(block, response, {"pair_factor": Q, "post": z}), terms)
+
+    def _coupling(self, v: Tensor, context: Grams) -> tuple[Tensor, dict[str, Tensor]]:
+        """Q and the terms of the objective for the rows of v."""
+        kernel = named_kernel(self.kernel, self.sigma)
+        K = kernel.gram(v)
+        at = OBJECTIVES[self.objective](K, context.targets, context.inputs, self.gamma)
+        terms = {"objective": at.objective, "compression": at.compression, "relevance": at.relevance}
+        return kernel.coupling(v, K, at.derivative), terms
+
+    def _signals(self, block: Block, response: Response, signals: Signals) -> Signals:
+        """Add the slope of the nonlinearity, and what a normalisation inside the block needs."""
+        gate = block.nonlinearity.gate
+        if "third_factor" in signals and response.layer is None:
+            signals["post"] = gate(signals["post"], response.hidden)
+        else:
+            signals["gain"] = gate(torch.ones_like(response.hidden), response.hidden)
+        if response.layer is not None:
+            normalised, scale = response.layer
+            factors = normalisation.layer_norm_factors(activity_error(signals), normalised, scale)
+            signals |= {"layer_normalised": normalised, "layer_factors": factors}
+        return {"pre": response.pre, **signals, **batch_norm_signals(response)}
+
+    def postsynaptic_error(self, signals: Signals) -> Tensor:
+        """dL/da: the factors at the activity, carried through layer norm and the nonlinearity's slope."""
+        if "error" in signals:
+            return signals["error"]
+        error = activity_error(signals)
+        if "layer_factors" in signals:
+            error = normalisation.layer_norm_backward(error, signals["layer_normalised"], signals["layer_factors"])
+        return error * signals["gain"] if "gain" in signals else error
+
+
+def activity_error(signals: Signals) -> Tensor:
+    """dL/dz: a number per group, or per pair of moments, times the postsynaptic factor."""
+    if "third_factor" in signals:
+        return plasticity.broadcast(signals["third_factor"], signals["post"])
+    return signals["pair_factor"] @ signals["post"]
+
+
+def named_kernel(kernel: str | Kernel, sigma: float) -> Kernel:
+    """The kernel of that name.  Raises UnknownNameError."""
+    if isinstance(kernel, Kernel):
+        return kernel
+    known = {
+        "gaussian": kernels.gaussian(sigma),
+        "gaussian_per_sqrt_dim": kernels.gaussian(sigma, "per_sqrt_dim"),
+        "gaussian_median": kernels.gaussian(sigma, "median"),
+        "cosine": kernels.cosine(),
+        "linear": kernels.linear(),
+    }
+    if kernel not in known:
+        raise unknown_name("kernel", kernel, known)
+    return known[kernel]
+
+
+def target_gram(
+    targets: Tensor, classes: int, kernel: str | Kernel, sigma: float, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Gram matrix (m × m) of class indices (m), or of numbers (m × d), by the kernel of that name."""
+    if targets.is_floating_point():
+        continuous = kernels.gaussian(1.0, "median") if kernel == "labels" else named_kernel(kernel, sigma)
+        return continuous.gram(targets.to(dtype))
+    if kernel == "labels":
+        return kernels.label_gram(targets, classes, dtype)
+    frequencies = kernels.class_frequencies(targets, classes, dtype)
+    if kernel == "frequency_centred_labels":
+        return kernels.label_gram_frequency_centred(targets, frequencies)
+    if kernel == "inverse_frequency_labels":
+        return kernels.label_gram_inverse_frequency(targets, frequencies)
+    return named_kernel(kernel, sigma).gram(torch.eye(classes, dtype=dtype, device=targets.device)[targets])
+
+
+def check_agreement(name: str, settings: Grouping | None, norm: DivisiveNorm | None) -> None:
+    """Raise MismatchError unless a rule's grouping is that of the block's divisive norm, where it has one."""
+    if settings is None or norm is None:
+        return
+    if (settings.groups, settings.delta) != (norm.groups, norm.delta) or abs(settings.power - 1 + norm.power) > 1e-9:
+        raise MismatchError(
+            f"{name}: the rule groups by {tuple(settings)}, its divisive norm by "
+            f"{(norm.groups, 1 - norm.power, norm.delta)} (groups, power, delta); leave them out of the rule"
+        )

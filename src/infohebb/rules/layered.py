@@ -1,0 +1,111 @@
+"""The walk that rules on layered networks share: block by block, each learning from what it has at hand."""
+
+from abc import abstractmethod
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from infohebb.functional import normalisation, plasticity, readout
+from infohebb.functional.products import Precision
+from infohebb.networks import Block, Layered, Response
+from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
+
+Loss = Literal["cross_entropy", "mean_squared_error"]
+
+
+class LocalStep(NamedTuple):
+    """What a rule makes of one block's response: signals for its synapses (None: it does not learn), the terms of its
+    objective, and the divisively normalised activity if the rule has computed just what the block will emit."""
+
+    signals: Signals | None
+    terms: dict[str, Tensor]
+    normalised: Tensor | None = None
+
+
+class LayeredRule(LearningRule):
+    """A rule that learns while the batch walks up: only the current block's activity is alive.
+
+    A block learns before the next one sees its output, which was computed with the weights from before the step.
+    """
+
+    @abstractmethod
+    def local_step(self, block: Block, response: Response, context: Any) -> LocalStep:
+        """What the block's synapses are given, from the block's own response and the batch's context."""
+
+    def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Any:
+        """What is computed once per batch and handed to each block, such as the labels' Gram matrix."""
+        del network, inputs, targets
+
+    def groups(self, network: Layered) -> dict[str, list[Parameter]]:
+        """Blocks learn at the `local` rate, the readout at the `readout` rate."""
+        local = [p for _, block in network.named_blocks() for p in block.parameters()]
+        return {"local": local, "readout": list(network.readout.parameters())}
+
+    @torch.no_grad()
+    def learn(
+        self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
+    ) -> Diagnostics:
+        """Walk the batch up the blocks, then let the readout learn by its delta rule."""
+        del onset
+        check_batch(inputs, targets, network.readout.out_features)
+        context, x = self.context(network, inputs, targets), inputs
+        recorded, objectives = {}, {}
+        for name, block in network.named_blocks():
+            response = block.respond(x, learning=True)
+            step = self.local_step(block, response, context)
+            if step.signals is not None:
+                assign_gradients(block, self.update(step.signals, network.precision))
+                recorded |= {name: step.signals} if record else {}
+            objectives |= {name: step.terms} if step.terms else {}
+            x = block.emit(response.activity, learning=True, normalised=step.normalised)
+        logits = network.readout(x.flatten(1))
+        loss, signals = readout_signals(x.flatten(1), logits, targets)
+        assign_gradients(network.readout, self.update(signals))
+        recorded |= {"readout": signals} if record else {}
+        return Diagnostics(loss, right_answers(logits, targets), objectives, recorded)
+
+    def postsynaptic_error(self, signals: Signals) -> Tensor:
+        """dL/da (m × n) at the input of a layer's nonlinearity, from its signals alone."""
+        return signals["error"]
+
+    def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
+        """Minus the update of a layer: the error at its nonlinearity's input, times what came in."""
+        return synaptic_gradients(signals, self.postsynaptic_error(signals), precision)
+
+
+def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "fp32") -> dict[str, Tensor]:
+    """Gradients of a layer's parameters from the error (m × n) at its nonlinearity's input."""
+    gradients = {}
+    if "batch_normalised" in signals:
+        normalised, scale = signals["batch_normalised"], signals["batch_scale"]
+        gradients["batch_norm.weight"] = (error * normalised).sum(0)
+        gradients["batch_norm.bias"] = error.sum(0)
+        error = normalisation.batch_norm_backward(error, normalised, scale)
+    gradients["weight"] = plasticity.hebbian(signals["pre"], error, precision)
+    gradients["bias"] = error.sum(0)
+    return gradients
+
+
+def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
+    """Store each gradient in `.grad` of the layer's parameter of that name, if it has one."""
+    for name, parameter in layer.named_parameters():
+        parameter.grad = gradients.get(name)
+
+
+def batch_norm_signals(response: Response) -> Signals:
+    """What batch norm's own weights and backward need, if the block has it."""
+    if response.batch is None:
+        return {}
+    return {"batch_normalised": response.batch.normalised, "batch_scale": response.batch.scale}
+
+
+def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Signals]:
+    """The readout's loss and its delta rule: pre × (prediction - target).
+
+    Without a `loss` named it is cross-entropy for class indices and the mean squared error for numbers.
+    """
+    squared = targets.is_floating_point() if loss is None else loss == "mean_squared_error"
+    value, error = (readout.mean_squared_error if squared else readout.cross_entropy)(logits, targets)
+    return value, {"pre": x, "error": error}

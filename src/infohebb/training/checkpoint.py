@@ -1,0 +1,125 @@
+"""Checkpoints: a folder per epoch that appears whole; nothing in it is ever unpickled.
+
+epoch0007/network.safetensors   weights and buffers of the network
+epoch0007/rule.safetensors      weights, traces and memories of the rule
+epoch0007/state.pt              optimizer, random state, history: plain tensors and values
+epoch0007/config.json           what made it
+"""
+
+import json
+import os
+import pickle
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from infohebb.errors import CheckpointError, CorruptFileError, MissingDataError
+from infohebb.files import full_disk_as_error
+from infohebb.training.seeding import random_state, restore_random_state
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What training goes on from: the epochs done, and their curves."""
+
+    epoch: int
+    curves: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path, progress: Progress, network: nn.Module, rule: nn.Module, optimizer: Optimizer, config: dict[str, Any]
+) -> Path:
+    """Write the state after an epoch, then remove older ones.  Raises NoSpaceError; the last checkpoint then stays."""
+    whole = folder / f"epoch{progress.epoch:04d}"
+    part = folder / f".{whole.name}.{os.getpid()}.part"
+    with full_disk_as_error(folder):
+        try:
+            part.mkdir(parents=True, exist_ok=True)
+            save_file(_tensors(network), part / "network.safetensors")
+            save_file(_tensors(rule), part / "rule.safetensors")
+            state = {"epoch": progress.epoch, "curves": progress.curves, "random": random_state()}
+            torch.save({**state, "optimizer": optimizer.state_dict()}, part / "state.pt")
+            (part / "config.json").write_text(json.dumps(config, indent=1))
+            _flush(part)
+            shutil.rmtree(whole, ignore_errors=True)
+            part.rename(whole)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    for older in sorted(folder.glob("epoch*")):
+        if older != whole:
+            shutil.rmtree(older)
+    return whole
+
+
+def _flush(folder: Path) -> None:
+    """See every file onto the disk before the folder gets its name."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint below `folder`, or `folder` itself if it is one."""
+    if (folder / "network.safetensors").exists():
+        return folder
+    return max(folder.glob("epoch*"), default=None)
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """What made the checkpoint.  Raises MissingDataError, CorruptFileError."""
+    found = latest(checkpoint)
+    if found is None:
+        raise MissingDataError(f"no checkpoint at {checkpoint}; give the folder that `infohebb run` wrote")
+    try:
+        return json.loads((found / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptFileError(f"{found / 'config.json'} cannot be read") from error
+
+
+def load_weights(checkpoint: Path, module: nn.Module, file: str = "network.safetensors") -> None:
+    """Load weights into `module`.  Raises MissingDataError, CorruptFileError, CheckpointError."""
+    found = latest(checkpoint)
+    if found is None:
+        raise MissingDataError(f"no checkpoint at {checkpoint}; give the folder that `infohebb run` wrote")
+    try:
+        tensors = load_file(found / file)
+    except (OSError, SafetensorError) as error:
+        raise CorruptFileError(f"{found / file} cannot be read; delete {found} to start from an older state") from error
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{found} holds weights of another network than the one given") from error
+
+
+def resume(
+    folder: Path, network: nn.Module, rule: nn.Module, optimizer: Optimizer, config: dict[str, Any]
+) -> Progress | None:
+    """Load the newest checkpoint, if there is one, into all three and into the random generators.
+
+    Raises CheckpointError when another configuration made it, CorruptFileError when it cannot be read.
+    """
+    found = latest(folder)
+    if found is None:
+        return None
+    if read_config(found) != json.loads(json.dumps(config)):
+        raise CheckpointError(f"{found} is a checkpoint of another configuration; delete it or choose another --out")
+    try:
+        state = torch.load(found / "state.pt", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CorruptFileError(f"{found / 'state.pt'} cannot be read; delete {found}") from error
+    load_weights(found, network)
+    load_weights(found, rule, "rule.safetensors")
+    optimizer.load_state_dict(state["optimizer"])
+    restore_random_state(state["random"])
+    return Progress(state["epoch"], state["curves"])

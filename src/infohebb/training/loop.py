@@ -1,0 +1,142 @@
+"""Training: the same loop for every rule, network and optimizer."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from torch.optim import Optimizer
+
+from infohebb.errors import WrongTypeError
+from infohebb.rules.base import LearningRule
+from infohebb.training.checkpoint import Progress, resume, save_checkpoint
+from infohebb.training.devices import keep_freed_memory, pick_device
+from infohebb.training.epoch import Tally, empty_curves, extend_curves, learn_epoch
+from infohebb.training.evaluation import score
+from infohebb.training.optimizers import make_optimizer, scale_rates
+from infohebb.training.progress import progress_bar
+from infohebb.training.seeding import seeded
+from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source
+
+DEFAULT_OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where to keep a checkpoint of each epoch, and the configuration that it belongs to."""
+
+    folder: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train(  # noqa: PLR0913  (the public face: each setting by its name)
+    network: nn.Module,
+    rule: LearningRule,
+    data: Data,
+    *,
+    epochs: int = 10,
+    batch: int = 256,
+    optimizer: Mapping[str, Any] | Optimizer | None = None,
+    milestones: Sequence[int] = (),
+    factor: float = 0.25,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    device: str = "auto",
+    seed: int | None = 0,
+    held_out: Literal["test", "validation"] = "test",
+    checkpoints: Checkpoints | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train `network` by `rule` on `data`, in place, and return its curves, epoch by epoch.
+
+    `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a
+    DataSet; or any re-iterable loader of (inputs, targets) tensors. `optimizer`: the keyword arguments of
+    `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied by `factor` after each epoch in
+    `milestones`. `precision` is that of the blocks' matrix products. `seed` draws all randomness inside and leaves the
+    caller's alone; None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored and
+    the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
+    Curves: `epoch`, `train_loss`, `train_accuracy` (percent, while learning), `test_accuracy` (or `test_error`,
+    `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block.
+    Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
+    """
+    if epochs < 1 or precision not in ("fp32", "bf16") or not factor > 0:
+        raise WrongTypeError(f"training: epochs {epochs}, precision {precision!r}, factor {factor} make no sense")
+    if held_out == "validation" and hasattr(data, "validation"):
+        data = data.validation()  # pyright: ignore[reportAttributeAccessIssue]
+    where = pick_device(device)
+    keep_freed_memory()
+    source = as_source(data, batch, where)
+    network.to(where)
+    if hasattr(network, "precision"):
+        setattr(network, "precision", precision)  # noqa: B010  (nn.Module types no such attribute)
+    with seeded(seed) if seed is not None else contextlib.nullcontext():
+        rule.attach(network)
+        rule.to(where)
+        stepper = prepare_optimizer(rule, network, optimizer)
+        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, checkpoints)
+        return run.to_the_end(show=progress)
+
+
+def prepare_optimizer(
+    rule: LearningRule, network: nn.Module, optimizer: Mapping[str, Any] | Optimizer | None
+) -> Optimizer:
+    """A torch optimizer as it is, or one made over what the rule's groups say learns."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    return make_optimizer(rule.groups(network), **(DEFAULT_OPTIMIZER if optimizer is None else optimizer))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything one run needs, so that the epochs below can be read as a story."""
+
+    network: nn.Module
+    rule: LearningRule
+    optimizer: Optimizer
+    source: DataSetSource | LoaderSource
+    epochs: int
+    milestones: Sequence[int]
+    factor: float
+    held_out: str
+    checkpoints: Checkpoints | None
+
+    def to_the_end(self, *, show: bool) -> dict[str, Any]:
+        """All epochs that are still to be done."""
+        done = self._resume() or Progress(0, empty_curves())
+        title, per_epoch = type(self.rule).__name__, len(self.source)
+        with progress_bar(title, per_epoch * self.epochs, per_epoch * done.epoch, show=show) as advance:
+            for epoch in range(done.epoch + 1, self.epochs + 1):
+
+                def after_batch(tally: Tally, epoch: int = epoch) -> None:
+                    accuracy = tally.accuracy() if show and len(tally.losses) % 20 == 1 else None
+                    advance(f"epoch {epoch}/{self.epochs}" + (f"  {accuracy:.1f} %" if accuracy is not None else ""))
+
+                self._epoch(epoch, done.curves, after_batch)
+        return done.curves
+
+    def _epoch(self, epoch: int, curves: dict[str, Any], after_batch: Any) -> None:
+        began = time.perf_counter()
+        rates = scale_rates(self.optimizer, epoch, self.milestones, self.factor)
+        tally = learn_epoch(self.network, self.rule, self.optimizer, self.source.training(), after_batch)
+        pairs = self.source.held_out()
+        scored = None
+        if pairs is not None:
+            name, value = score(self.network, pairs)
+            scored = (f"{self.held_out}_{name}", value)
+        extend_curves(curves, tally, self._by_kind(rates), scored, began)
+        if self.checkpoints is not None:
+            folder, config = self.checkpoints.folder, dict(self.checkpoints.config)
+            save_checkpoint(folder, Progress(epoch, curves), self.network, self.rule, self.optimizer, config)
+
+    def _by_kind(self, rates: dict[int, float]) -> dict[str, float]:
+        kinds = list(self.rule.groups(self.network))
+        named = kinds if len(kinds) == len(rates) else [f"group{position}" for position in rates]
+        return dict(zip(named, rates.values(), strict=True))
+
+    def _resume(self) -> Progress | None:
+        if self.checkpoints is None:
+            return None
+        folder, config = self.checkpoints.folder, dict(self.checkpoints.config)
+        return resume(folder, self.network, self.rule, self.optimizer, config)

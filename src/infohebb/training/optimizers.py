@@ -1,0 +1,76 @@
+"""Any torch optimizer, with a rate and a decay for each kind of parameter, and the step schedule."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from infohebb.errors import UnknownKeyError, WrongTypeError, unknown_name
+
+PerKind = float | Mapping[str, float]
+FUSED = ("sgd", "adam", "adamw", "adagrad")
+
+
+def make_optimizer(
+    groups: Mapping[str, list[Parameter]],
+    name: str = "sgd",
+    lr: PerKind = 0.1,
+    weight_decay: PerKind = 0.0,
+    **options: Any,
+) -> Optimizer:
+    """The torch optimizer of that name (sgd, adamw, ...) over the parameters that learn.
+
+    `groups` holds parameters by kind, as `rule.groups(network)`; `lr` and `weight_decay` are one number or one per
+    kind; other options go to torch. Raises UnknownNameError, UnknownKeyError, WrongTypeError.
+    """
+    kind = optimizer_class(name)
+    known = set(inspect.signature(kind).parameters)
+    for option in options:
+        if option not in known:
+            raise UnknownKeyError(f"optimizer.{option}: torch's {kind.__name__} has no such option")
+    rates, decays = per_kind("lr", lr, groups), per_kind("weight_decay", weight_decay, groups)
+    tables = [
+        {"params": parameters, "lr": rates[key], "initial_lr": rates[key], "weight_decay": decays[key]}
+        for key, parameters in groups.items()
+    ]
+    if name.lower() in FUSED:
+        options.setdefault("fused", True)
+    return kind(tables, **options)
+
+
+def optimizer_class(name: str) -> type[Optimizer]:
+    """torch's optimizer of that name, whatever its case.  Raises UnknownNameError."""
+    found = {key.lower(): value for key, value in vars(torch.optim).items() if isinstance(value, type)}
+    classes = {key: value for key, value in found.items() if issubclass(value, Optimizer) and value is not Optimizer}
+    if name.lower() not in classes:
+        raise unknown_name("optimizer", name, classes)
+    return classes[name.lower()]
+
+
+def per_kind(option: str, value: PerKind, kinds: Mapping[str, Any]) -> dict[str, float]:
+    """One number for each kind.  Raises UnknownKeyError, WrongTypeError."""
+    numbers = dict.fromkeys(kinds, value) if not isinstance(value, Mapping) else dict(value)
+    if set(numbers) - set(kinds):
+        extra, here = sorted(set(numbers) - set(kinds))[0], ", ".join(kinds)
+        raise UnknownKeyError(f"optimizer.{option}.{extra}: this rule has parameters of kind {here} only")
+    if set(kinds) - set(numbers):
+        missing = sorted(set(kinds) - set(numbers))[0]
+        raise WrongTypeError(f"optimizer.{option} gives no number for the {missing!r} parameters of this rule")
+    for kind, number in numbers.items():
+        if not isinstance(number, (int, float)) or number < 0:
+            raise WrongTypeError(f"optimizer.{option}.{kind} is {number!r}; it must be a number of at least 0")
+    return {kind: float(number) for kind, number in numbers.items()}
+
+
+def scale_rates(optimizer: Optimizer, epoch: int, milestones: Sequence[int], factor: float) -> dict[int, float]:
+    """Set each group's rate for `epoch` (the first is 1): its initial one times `factor` per milestone passed.
+
+    A milestone of 50 means that epoch 50 is the last at the old rate. Returns the rate of each group by position.
+    """
+    scale = factor ** sum(epoch > milestone for milestone in milestones)
+    for table in optimizer.param_groups:
+        table["lr"] = table.setdefault("initial_lr", table["lr"]) * scale
+    return {position: table["lr"] for position, table in enumerate(optimizer.param_groups)}

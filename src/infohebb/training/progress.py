@@ -1,0 +1,34 @@
+"""The progress bar: epoch, batches per second, accuracy, time left; silent when not a terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+Advance = Callable[[str], None]
+
+
+class _Speed(ProgressColumn):
+    """Batches per second."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        return Text(f"{task.speed or 0:.0f} batches/s")
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, batches: int, done: int, *, show: bool) -> Iterator[Advance]:
+    """A bar over all batches of a run; call what it yields after each batch, with a note such as "epoch 3/10"."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
+        task = progress.add_task(title, total=batches or None, completed=done, note="")
+        yield lambda note: progress.update(task, advance=1, note=note)

@@ -1,0 +1,117 @@
+"""Where batches come from: a data set on the device, a user's arrays, or any loader of batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from infohebb.data import DataSet, Split, batches, count_batches, from_arrays
+from infohebb.errors import EmptyBatchError, MismatchError, NonFiniteDataError
+
+Pair = tuple[Tensor, Tensor]
+Data = DataSet | Sequence | Iterable
+
+
+class Source(Protocol):
+    """Batches ready for a network: normalised, on the device."""
+
+    def training(self) -> Iterator[Pair]:
+        """One pass over the training data, in random order."""
+        ...
+
+    def held_out(self) -> Iterable[Pair] | None:
+        """The test or validation data, or None."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches in a pass; 0 if nobody knows."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataSetSource:
+    """Batches of a data set that lives on the device."""
+
+    data: DataSet
+    size: int
+
+    def training(self) -> Iterator[Pair]:
+        """Batches in random order, augmented if the data set asks for it."""
+        for inputs, targets in batches(self.data.train, self.size, shuffle=True):
+            raw = inputs if self.data.augment is None else self.data.augment(inputs)
+            yield self.data.normalise(raw), targets
+
+    def held_out(self) -> Iterator[Pair] | None:
+        """Batches of the test samples."""
+        return None if self.data.test is None else self._plain(self.data.test)
+
+    def _plain(self, split: Split) -> Iterator[Pair]:
+        for inputs, targets in batches(split, 1024, shuffle=False):
+            yield self.data.normalise(inputs), targets
+
+    def final_training(self) -> Iterator[Pair]:
+        """The training samples as they are, in order: for a last score."""
+        return self._plain(self.data.train)
+
+    def __len__(self) -> int:
+        return count_batches(len(self.data.train.targets), self.size)
+
+
+@dataclass(frozen=True)
+class LoaderSource:
+    """Batches of pairs from a user's loader, checked as they come and moved to the device."""
+
+    loader: Iterable
+    device: torch.device
+
+    def training(self) -> Iterator[Pair]:
+        """The loader's batches.  Raises MismatchError, NonFiniteDataError, EmptyBatchError."""
+        empty = True
+        for batch in self.loader:
+            empty = False
+            yield check_pair(batch, self.device)
+        if empty:
+            raise EmptyBatchError(
+                "the loader gave no batches; a generator can be read once only, give a list or loader"
+            )
+
+    def held_out(self) -> None:
+        """A loader holds nothing out."""
+
+    def final_training(self) -> Iterator[Pair]:
+        """The loader's batches once more."""
+        return self.training()
+
+    def __len__(self) -> int:
+        return len(self.loader) if hasattr(self.loader, "__len__") else 0  # pyright: ignore[reportArgumentType]
+
+
+def check_pair(batch: object, device: torch.device) -> Pair:
+    """Inputs and targets of a loader's batch.  Raises MismatchError, NonFiniteDataError."""
+    if not (isinstance(batch, Sequence) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)):
+        raise MismatchError(f"a loader's batch must be a pair of tensors (inputs, targets), not {type(batch).__name__}")
+    inputs, targets = batch
+    if not inputs.is_floating_point():
+        inputs = inputs.float()
+    if not bool(inputs.isfinite().all()):
+        raise NonFiniteDataError("NaN or infinity in a batch of the loader's inputs")
+    if targets.is_floating_point() and targets.dim() == 1:
+        targets = targets[:, None]
+    return inputs.to(device), (targets if targets.is_floating_point() else targets.long()).to(device)
+
+
+def as_source(data: Data, size: int, device: torch.device) -> DataSetSource | LoaderSource:
+    """A source of batches of `size` from a DataSet, a pair (x, y), four arrays (x, y, x_test, y_test), or a loader.
+
+    Raises the errors of `from_arrays`, and EmptyBatchError.
+    """
+    if isinstance(data, tuple) and len(data) in (2, 4):
+        data = from_arrays(*data)
+    if isinstance(data, DataSet):
+        count_batches(len(data.train.targets), size)
+        return DataSetSource(data.to(device), size)
+    if not isinstance(data, Iterable):
+        raise MismatchError(f"data of type {type(data).__name__}: give (x, y), a DataSet, or a loader of such pairs")
+    return LoaderSource(data, device)

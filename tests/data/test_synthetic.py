@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from infohebb.data import blobs, random_like
+from infohebb.errors import EmptyBatchError, UsageError
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+def test_blobs_are_unit_gaussians_at_equal_distances(classes):
+    data = blobs(samples=40_000, features=8, classes=classes, separation=4.0)
+    for split in (data.train, data.test):
+        assert split is not None
+        inputs, labels = split
+        counts = labels.bincount()
+        assert counts.max() - counts.min() <= 1
+        centres = torch.stack([inputs[labels == k].mean(dim=0) for k in range(classes)])
+        distances = torch.pdist(centres)
+        assert (distances - 4).abs().max() < 0.1
+        assert centres.mean(dim=0).abs().max() < 0.1
+        covariance = torch.cov((inputs - centres[labels]).T)
+        assert (covariance - torch.eye(8)).abs().max() < 0.05
+
+
+def test_blobs_are_a_function_of_the_seed_alone():
+    state = torch.get_rng_state()
+    first, second, other = blobs(seed=1), blobs(seed=1), blobs(seed=2)
+    assert first.test is not None
+    assert first.input_shape == (8,)
+    assert torch.equal(first.train.inputs, second.train.inputs)
+    assert not torch.equal(first.train.inputs, other.train.inputs)
+    assert not torch.equal(first.train.inputs, first.test.inputs)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_blobs_that_cannot_be():
+    with pytest.raises(UsageError, match=r"9 blobs .* 8 features"):
+        blobs(classes=9)
+    with pytest.raises(EmptyBatchError, match="no samples"):
+        blobs(samples=0)
+
+
+def test_random_like_has_the_shape_and_nothing_to_learn():
+    data = random_like((3, 32, 32), classes=10, samples=50, seed=4)
+    assert data.test is not None
+    assert data.input_shape == (3, 32, 32)
+    assert data.outputs == 10
+    assert len(data.train.targets) == len(data.test.targets) == 50
+    assert abs(float(data.train.inputs.mean())) < 0.02
+    assert abs(float(data.train.inputs.std()) - 1) < 0.02
+    assert torch.equal(data.train.inputs, random_like((3, 32, 32), 10, 50, seed=4).train.inputs)
+    assert not torch.equal(data.train.inputs, data.test.inputs)
+
+
+def test_random_like_of_nothing():
+    with pytest.raises(EmptyBatchError, match="no samples"):
+        random_like((3,), classes=2, samples=0)

@@ -1,0 +1,87 @@
+"""Records as runs write them, made of numpy alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from infohebb.experiments.record import Record, record_path, write_record
+
+BLOCKS = ("block1", "block2", "block3")
+
+
+def curve(first, last, epochs, rng, noise=0.3):
+    steps = np.arange(epochs)
+    values = last - (last - first) * np.exp(-steps / max(epochs / 6, 1)) + noise * rng.normal(size=epochs)
+    return [float(value) for value in values]
+
+
+def objective(epochs, rng, depth):
+    compression = np.array(curve(0.030 / depth, 0.012 / depth, epochs, rng, 2e-4 / depth))
+    relevance = np.array(curve(0.002, 0.010 * depth**0.3, epochs, rng, 1e-4))
+    terms = {"objective": compression - 2 * relevance, "compression": compression, "relevance": relevance}
+    return {name: values.tolist() for name, values in terms.items()}
+
+
+def make_record(
+    row="mnist/gaussian/grouping+divnorm",
+    seed=0,
+    *,
+    score=98.12,
+    train=99.5,
+    published=98.1,
+    epochs=10,
+    recipe="kib/table1",
+    split="test",
+    quantity="accuracy",
+    blocks=BLOCKS,
+    **more,
+):
+    rng = np.random.default_rng(seed)
+    rate = [1.0 if epoch <= epochs * 0.6 else 0.25 for epoch in range(1, epochs + 1)]
+    low = 60.0 if quantity == "accuracy" else 3 * score
+    noise = 0.2 if quantity == "accuracy" else 0.01 * score
+    fields = {
+        "recipe": recipe,
+        "row": row,
+        "seed": seed,
+        "published": published,
+        "final": {f"{split}_{quantity}": score, f"train_{quantity}": train},
+        "curves": {
+            "epoch": list(range(1, epochs + 1)),
+            f"train_{quantity}": curve(low, train, epochs, rng, noise),
+            f"{split}_{quantity}": curve(low, score, epochs, rng, noise),
+            "train_loss": curve(1.0, 0.1, epochs, rng, 0.01),
+            "seconds": [2.0] * epochs,
+            "learning_rate": {"local": rate, "readout": [0.001] * epochs},
+            "objective": {name: objective(epochs, rng, i) for i, name in enumerate(blocks, 1)},
+        },
+        "config": {"data": {"name": "mnist"}, "rule": {"name": "KernelizedBottleneck", "gamma": 2.0}, "seed": seed},
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "infohebb": "0.1.0"},
+        "commit": "0123abcd",
+        "device": "cpu",
+        "wall_seconds": 200.0,
+        "peak_memory_bytes": 512 * 2**20,
+        "peak_memory_method": "high-water mark of the resident set",
+    }
+    return Record(**{**fields, **more})
+
+
+def save_pictures(path: Path, seed=0, per_class=8, classes=10):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), per_class)
+    same = (labels[:, None] == labels[None]).astype(float)
+    arrays = {"labels": labels}
+    for i, name in enumerate(BLOCKS, 1):
+        noise = rng.normal(size=(labels.size, labels.size))
+        noise = 0.06 * (noise + noise.T)
+        arrays[f"gram_before_{name}"] = (0.35 + 0.15 * same + noise).astype(np.float16)
+        arrays[f"gram_after_{name}"] = (0.1 + 0.2 * i * same + noise).astype(np.float16)
+    np.savez_compressed(path, **arrays)
+
+
+def save(folder: Path, record: Record, *, pictures=False) -> Path:
+    validate = any(key.startswith("validation") for key in record.final)
+    path = write_record(record, record_path(folder, record.recipe, record.row, record.seed, validate=validate))
+    if pictures:
+        save_pictures(path.with_suffix(".npz"), record.seed)
+    return path
