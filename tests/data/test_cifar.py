@@ -61,8 +61,8 @@ def test_batches_follow_each_other(tmp_path):
         (batch(labels=[1, 2, 0.5]), r"whole numbers in 0 \.\. 9"),
         (pickle.dumps([1, 2]), "no table of data and labels"),
         (pickle.dumps({b"data": PIXELS}, PROTOCOL), "one label for each"),
-        (batch()[:5000], "truncated|Ran out"),
-        (b"", "Ran out of input"),
+        (batch()[:5000], "only [0-9]+ remain"),
+        (b"", "exhausted before seeing STOP"),
         (b"<html>404 not found</html>", "is not the published file"),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path, monkeypatch, proto
 )
 def test_a_small_file_cannot_ask_for_much_memory(tmp_path, greedy):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CorruptFileError, match="numbers an object|bytes"):
+    with pytest.raises(CorruptFileError, match=r"numbers an object|bytes"):
         read_cifar_batch(write(tmp_path / "batch", greedy))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 

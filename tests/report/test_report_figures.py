@@ -64,6 +64,14 @@ def test_learning_curve_of_errors_and_of_validation():
     assert "validation" in words(learning_curve(summary(make_record(split="validation"))))
 
 
+def test_the_caption_speaks_of_train_values_only_where_they_are_drawn():
+    with_train = learning_curve(summary(make_record()))
+    without = learning_curve(summary(make_record(curves={"epoch": [1, 2], "test_accuracy": [90.0, 95.0]})))
+    assert "running" in with_train.caption
+    assert "running" not in without.caption
+    assert "train (running)" not in words(without)
+
+
 def test_bands_are_drawn_for_several_seeds_only():
     one, two = (learning_curve(summary(*[make_record(seed=i) for i in range(n)])) for n in (1, 2))
     assert "fill-opacity: 0.18" not in one.svg
@@ -177,7 +185,19 @@ def test_rows_side_by_side_name_rows_times_and_memory(folder):
         "measured",
         "published",
     } <= set(found)
-    assert {"Measured beside published", "test accuracy (%)", "Time", "Memory"} <= set(found)
+    assert {
+        "Measured and published",
+        "Gap",
+        "measured − published (points)",
+        "test accuracy (%)",
+        "Time",
+        "Memory",
+    } <= set(found)
+
+
+def test_rows_side_by_side_show_a_gap_only_where_there_is_one():
+    for record in (make_record(published=None), make_record(split="validation")):
+        assert "Gap" not in words(across_rows(sections([record])[0]))
 
 
 def test_rows_side_by_side_without_scores():

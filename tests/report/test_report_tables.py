@@ -1,3 +1,4 @@
+import io
 import statistics
 
 import pytest
@@ -121,7 +122,7 @@ def test_settings_that_differ_are_named_and_seeds_are_not():
 
 
 def test_terminal_shows_every_row_literally(folder):
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(terminal([*read_records(folder), make_record("odd/[red]/x")]))
     text = console.export_text()
     assert "98.13 ± 0.15 (3)" in text

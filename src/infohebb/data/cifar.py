@@ -108,5 +108,5 @@ def _unpickle(path: Path) -> object:
 def _check_sizes(content: bytes) -> None:
     """Raise ValueError where a pickle announces more than it holds: the unpickler would first make room for it."""
     for operation, argument, position in pickletools.genops(content):
-        if operation.name in {"PUT", "LONG_BINPUT"} and argument > (position or 0):
+        if operation.name in {"PUT", "LONG_BINPUT"} and (argument or 0) > (position or 0):
             raise ValueError(f"it numbers an object {argument} after {position} bytes")

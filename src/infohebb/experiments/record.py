@@ -1,4 +1,4 @@
-"""The record of one run: one JSON file per row and seed, written once; pictures' raw material in an `.npz` beside it."""
+"""The record of one run: one JSON file per row and seed, written once; pictures' raw material in an `.npz` beside."""
 
 import json
 from collections.abc import Iterator

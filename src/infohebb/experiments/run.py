@@ -33,7 +33,7 @@ class Options:
     device: str = "auto"
     validate: bool = False
     progress: bool = True
-    tell: Callable[[str], None] = field(default=lambda line: None)
+    tell: Callable[[str], object] = field(default=str)  # is told, line by line, what is done
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""All rows of a recipe side by side: measured beside published, time and memory."""
+"""All rows of a recipe side by side: measured beside published, the gap, time and memory."""
 
 import itertools
 from collections.abc import Callable
@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from infohebb.report import units
 from infohebb.report.style import DARK, INK, LIGHT, LOOK, MIDDLE, Drawing, svg_text
@@ -16,18 +17,19 @@ CAPTION = "Measured: mean over seeds, whiskers ± 1 s.d. Bars start at zero."
 LONGEST = 44  # characters of a row's name beside the bars
 CHARACTER = 0.065  # inches
 LINE = 0.27
-WIDTHS = (3.1, 1.75, 1.75)
-GAP, TOP, BOTTOM = 0.3, 0.62, 0.78
+WIDTHS = (2.5, 1.9, 1.6, 1.6)
+GAP, TOP, BOTTOM = 0.3, 0.6, 0.78
 
 
 def across_rows(section: Section) -> Drawing:
-    """Score, mean wall time and largest peak memory of every row, on shared lines."""
+    """Score, gap, mean wall time and largest peak memory of every row, on shared lines."""
     left = 0.25 + CHARACTER * max(len(_name(row)) for row in section.rows)
     size = left + sum(WIDTHS) + GAP * len(WIDTHS), TOP + BOTTOM + LINE * max(len(section.rows), 3)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=size)
-        scores, times, memories = _panels(figure, left, size)
+        scores, gaps, times, memories = _panels(figure, left, size)
         _scores(scores, section)
+        _gaps(gaps, section)
         seconds, peaks = [row.seconds for row in section.rows], [float(row.memory) for row in section.rows]
         _bars(times, section, seconds, units.duration)
         times.set(title="Time", xlabel="mean wall time of a run")
@@ -51,7 +53,8 @@ def _name(row: Summary) -> str:
 
 def _scores(axes: Axes, section: Section) -> None:
     _lines(axes, section)
-    axes.set(title="Measured beside published", xlabel=f"{section.measure.split} {section.measure.label}")
+    axes.set(title="Measured and published", xlabel=f"{section.measure.split} {section.measure.label}")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_yticks(range(len(section.rows)), [_name(row) for row in section.rows], color=INK)
     published = [(row.published, i) for i, row in enumerate(section.rows) if row.published is not None]
     if published:
@@ -62,6 +65,22 @@ def _scores(axes: Axes, section: Section) -> None:
         means, places, deviations = zip(*measured, strict=True)
         look = {"color": DARK, "markersize": 4.5, "elinewidth": 1.4}
         axes.errorbar(means, places, xerr=deviations, fmt="o", label="measured", **look)
+
+
+def _gaps(axes: Axes, section: Section) -> None:
+    _lines(axes, section)
+    unit = " (points)" if section.measure.quantity == "accuracy" else ""
+    axes.set(title="Gap", xlabel=f"measured − published{unit}")
+    axes.set_yticks(range(len(section.rows)), [])
+    axes.axvline(0, color=MIDDLE, linewidth=1.2)
+    found = [(row.gap, i, row.measured) for i, row in enumerate(section.rows) if row.gap is not None]
+    for gap, place, spread in found:
+        deviation = (spread and spread.sd) or 0.0
+        axes.errorbar(gap, place, xerr=deviation, fmt="o", color=DARK, markersize=4.5, elinewidth=1.4)
+    axes.set_visible(bool(found))  # a validation run, or a recipe without published numbers, has no gap
+    reach = 1.15 * max((abs(gap) + ((spread and spread.sd) or 0.0) for gap, _, spread in found), default=0.0)
+    axes.set_xlim(-(reach or 1.0), reach or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
 def _bars(axes: Axes, section: Section, values: list[float], write: Callable[[float], str]) -> None:

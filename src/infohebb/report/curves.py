@@ -36,13 +36,13 @@ def learning_curve(row: Summary) -> Drawing | None:
         return None
     with mpl.rc_context(LOOK):
         figure, axes = plot_canvas("Learning curves", "epoch", row.measure.label, legend=2)
-        _curve(axes, held_out, row.measure.split, DARK, LINES[0], MARKERS[0])
         _curve(axes, train, "train (running)", LIGHT, LINES[1], MARKERS[1])
+        _curve(axes, held_out, row.measure.split, DARK, LINES[0], MARKERS[0])
         _published(axes, row)
         _drops(axes, row)
         epoch_axis(axes, [epoch for curve in found for epoch in curve.at])
         legend_below(figure, axes, columns=2)
-    return Drawing("Learning curves", svg_text(figure, f"curves of {row.name}"), _curve_caption(row))
+    return Drawing("Learning curves", svg_text(figure, f"curves of {row.name}"), _curve_caption(row, train))
 
 
 def objectives(row: Summary) -> Group:
@@ -86,9 +86,10 @@ def _drops(axes: Axes, row: Summary) -> None:
         axes.axvline(epoch, color="#b9c1ca", linewidth=0.8, zorder=0.5, label=label)
 
 
-def _curve_caption(row: Summary) -> str:
-    band = f" Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
-    return f"Train values are running means during the epoch, with dropout where there is any.{band}"
+def _curve_caption(row: Summary, train: Series | None) -> str:
+    running = "Train values are running means during the epoch, with dropout where there is any." if train else ""
+    band = f"Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
+    return " ".join(filter(None, (running, band)))
 
 
 def _objective_caption(row: Summary) -> str:

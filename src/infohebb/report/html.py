@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from infohebb.experiments.record import Record
 from infohebb.files import write_whole
@@ -70,7 +70,7 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("infohebb.report")
     strict = jinja2.StrictUndefined
     found = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    found.filters.update(spread=spread_text, published=units.published, inline=_inline)
+    found.filters.update(spread=spread_text, published=units.published, inline=_inline, breakable=_breakable)
     return found
 
 
@@ -109,6 +109,11 @@ def _inline(drawing: Drawing) -> Markup:
     """The SVG, named for those who cannot see it: markup of our own making, while all else on the page is escaped."""
     label = Markup('<svg role="img" aria-label="{}" ').format(drawing.title)
     return Markup(drawing.svg.replace("<svg ", label, 1))
+
+
+def _breakable(name: str) -> Markup:
+    """A row's name that may be broken after its slashes and plus signs."""
+    return escape(name).replace("/", Markup("/<wbr>")).replace("+", Markup("+<wbr>"))
 
 
 def _provenance(row: Summary) -> dict[str, str]:

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.ticker import MaxNLocator
 
 from infohebb.report.series import Series, block_names, series
 from infohebb.report.style import INK, LOOK, MARKERS, Drawing, legend_below, plot_canvas, svg_text
@@ -23,7 +24,7 @@ def information_plane(row: Summary) -> Drawing | None:
         return None
     with mpl.rc_context(LOOK):
         xlabel, ylabel = "compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)"
-        figure, axes = plot_canvas("Information plane", xlabel, ylabel, legend=1 + len(paths) // 5)
+        figure, axes = plot_canvas("Information plane", xlabel, ylabel, legend=2 + max(len(paths) - 5, 0) // 4)
         for (name, path), colour, shape in zip(paths.items(), _depths(len(paths)), MARKERS * len(paths), strict=False):
             _trajectory(axes, name, path, colour, shape)
         _scales(axes, list(paths.values()))
@@ -57,6 +58,8 @@ def _trajectory(axes: Axes, name: str, path: np.ndarray, colour: str, shape: str
 
 def _scales(axes: Axes, paths: list[np.ndarray]) -> None:
     points = np.concatenate(paths, axis=1)
-    for values, scale in zip(points, (axes.set_xscale, axes.set_yscale), strict=True):
+    for values, axis, scale in zip(points, (axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), strict=True):
         if values.min() > 0 and values.max() / values.min() > WIDE:
             scale("log")
+        else:
+            axis.set_major_locator(MaxNLocator(nbins=6))

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from infohebb.report.png import shrink_images
 
@@ -28,7 +28,8 @@ LOOK: Any = {
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titlepad": 10,
+    "axes.titlepad": 16,
+    "axes.titley": 1.0,  # fixed, or it moves up where an axis has a power of ten
     "axes.titlecolor": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#9aa4af",
@@ -87,7 +88,7 @@ def canvas(width: float, height: float, margins: Sequence[float]) -> tuple[Figur
 def plot_canvas(title: str, xlabel: str, ylabel: str, *, width: float = PLOT, legend: int = 1) -> tuple[Figure, Axes]:
     """A canvas of one of the two widths, with room below for a legend of some lines."""
     left, right, room = 0.72, 0.18, 0.2 * legend
-    figure, axes = canvas(width, 0.5 * width + 0.55 + room, (left, right, 0.42, 0.56 + room))
+    figure, axes = canvas(width, 0.5 * width + 0.59 + room, (left, right, 0.46, 0.56 + room))
     axes.set_title(title, x=-0.62 / (width - left - right))
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
@@ -99,7 +100,8 @@ def epoch_axis(axes: Axes, epochs: Sequence[float]) -> None:
     first, last = min(epochs), max(epochs)
     room = 0.5 if first == last else 0.02 * (last - first)
     axes.set_xlim(first - room, last + room)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    many = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True)
+    axes.xaxis.set_major_locator(FixedLocator([first]) if first == last else many)
     axes.grid(visible=False, axis="x")
 
 
@@ -113,7 +115,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 
 def marker(epochs: Sequence[float], shape: str) -> dict[str, Any]:
     """Markers where epochs are few; a single epoch would not be seen without."""
-    return {"marker": shape, "markersize": 4.5} if len(epochs) <= FEW_EPOCHS else {}
+    return {"marker": shape, "markersize": 6 if shape == MARKERS[1] else 4.5} if len(epochs) <= FEW_EPOCHS else {}
 
 
 def svg_text(figure: Figure, name: str) -> str:

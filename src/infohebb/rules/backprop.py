@@ -39,7 +39,7 @@ class Backprop(LearningRule):
         with torch.enable_grad():
             responses, x, logits = forward(network, inputs)
         with torch.no_grad():
-            loss, signals = readout_signals(x, logits, targets, self.loss)
+            loss, signals = readout_signals(x.detach(), logits, targets, self.loss)
         errors = self._errors(logits, signals["error"], responses, network.precision)
         assign_gradients(network.readout, self.update(signals))
         recorded = {"readout": signals}

@@ -70,7 +70,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     source = as_source(data, batch, where)
     network.to(where)
     if hasattr(network, "precision"):
-        setattr(network, "precision", precision)  # noqa: B010  (nn.Module types no such attribute)
+        network.precision = precision  # pyright: ignore[reportArgumentType]
     with seeded(seed) if seed is not None else contextlib.nullcontext():
         rule.attach(network)
         rule.to(where)
