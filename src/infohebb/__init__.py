@@ -1,1 +1,53 @@
 """Deep networks without backpropagation, by local rules derived from information theory."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infohebb.experiments.build import load_network
+    from infohebb.networks import MLP, Block, DivisiveNorm, Layered
+    from infohebb.rules import Backprop, Diagnostics, KernelizedBottleneck, LastLayer, LearningRule
+    from infohebb.training import evaluate, predict, train
+
+__version__ = "0.1.0"
+_HOME = {
+    "Backprop": "infohebb.rules",
+    "Block": "infohebb.networks",
+    "Diagnostics": "infohebb.rules",
+    "DivisiveNorm": "infohebb.networks",
+    "KernelizedBottleneck": "infohebb.rules",
+    "LastLayer": "infohebb.rules",
+    "Layered": "infohebb.networks",
+    "LearningRule": "infohebb.rules",
+    "MLP": "infohebb.networks",
+    "evaluate": "infohebb.training",
+    "load_network": "infohebb.experiments.build",
+    "predict": "infohebb.training",
+    "train": "infohebb.training",
+}
+__all__ = [
+    "MLP",
+    "Backprop",
+    "Block",
+    "Diagnostics",
+    "DivisiveNorm",
+    "KernelizedBottleneck",
+    "LastLayer",
+    "Layered",
+    "LearningRule",
+    "evaluate",
+    "load_network",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on its first use: importing infohebb does not import torch (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'infohebb' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -5,8 +5,12 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infohebb.errors import NoSpaceError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextlib.contextmanager
@@ -37,3 +41,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         finally:
             part.unlink(missing_ok=True)
     return path
+
+
+def write_arrays(path: Path, arrays: "dict[str, np.ndarray]") -> Path:
+    """Write arrays as a compressed `.npz`.  Raises NoSpaceError."""
+    import numpy as np
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+    return write_whole(path, write)

@@ -5,6 +5,8 @@ for check in check_rule(MyRule):
     print(check)
 """
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from infohebb.data import blobs
-from infohebb.errors import MismatchError
+from infohebb.errors import MismatchError, UnknownNameError, UsageError
 from infohebb.networks import MLP, Layered
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import POSTSYNAPTIC, PRESYNAPTIC, Signals
@@ -110,6 +112,25 @@ def check_rule(rule: Make, *, strict: bool = True) -> list[Check]:
     if broken and strict:
         raise AssertionError("\n".join(broken))
     return checks
+
+
+def import_rule(path: str) -> type[LearningRule]:
+    """The class that "module:Class" names, modules of the working folder included.
+
+    Raises UsageError, UnknownNameError.
+    """
+    module, colon, name = path.partition(":")
+    if not (module and colon and name):
+        raise UsageError(f"{path!r} is not of the form module:Class")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(f"cannot import {module!r}: {error}; run from the folder that holds it") from error
+    if not (isinstance(found, type) and issubclass(found, LearningRule)):
+        raise UsageError(f"{path} is no class derived from infohebb.LearningRule")
+    return found
 
 
 def _checks(make: Make) -> Iterator[Check]:

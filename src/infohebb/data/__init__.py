@@ -2,9 +2,9 @@
 
 from infohebb.data.augmentation import normalise_images, random_crop_and_flip
 from infohebb.data.batches import batches, count_batches
-from infohebb.data.dataset import DataSet, Split, from_arrays, from_npz
+from infohebb.data.dataset import DataSet, Split, from_arrays, from_npz, read_npz
 from infohebb.data.digits import digits
-from infohebb.data.images import load_images, load_split
+from infohebb.data.images import load_images, load_split, normaliser
 from infohebb.data.registry import fetch, load, names
 from infohebb.data.synthetic import blobs, random_like
 
@@ -23,6 +23,8 @@ __all__ = [
     "load_split",
     "names",
     "normalise_images",
+    "normaliser",
     "random_crop_and_flip",
     "random_like",
+    "read_npz",
 ]

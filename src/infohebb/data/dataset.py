@@ -127,7 +127,7 @@ def from_npz(path: str | os.PathLike[str]) -> DataSet:
     `from_arrays`, errors included; also raises MissingDataError, CorruptFileError, UsageError (no `x` or no `y`).
     """
     path = Path(path)
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     if not {"x", "y"} <= set(arrays):
         found = ", ".join(sorted(arrays)) or "nothing"
         raise UsageError(f"{path} holds {found}; it needs arrays named x and y (and may have x_test, y_test)")
@@ -159,7 +159,8 @@ def _with_test_set(data: DataSet) -> DataSet:
     return hold_out(data, order, max(1, samples // 5))
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Those of the arrays x, y, x_test, y_test that an .npz file holds.  Raises MissingDataError, CorruptFileError."""
     try:
         with path.open("rb") as stream:
             return _unpack_npz(stream, path)

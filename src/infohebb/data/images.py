@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from infohebb.data.arrays import as_floating
 from infohebb.data.augmentation import NormaliseImages, normalise_images, random_crop_and_flip
 from infohebb.data.cifar import read_cifar_split
 from infohebb.data.dataset import DataSet, Split
@@ -41,6 +42,11 @@ def load_images(name: str, data_dir: Folder | None = None, *, test: bool = True)
     splits = _read_parts(name, parts, data_dir)
     kind = KINDS[name]
     return DataSet(name, splits[0], splits[1] if test else None, CLASSES, kind.normalise, kind.augment)
+
+
+def normaliser(name: str) -> Callable[[Tensor], Tensor]:
+    """What turns raw images of the data set `name` into a network's input; for other data, floating numbers."""
+    return KINDS[name].normalise if name in KINDS else as_floating
 
 
 def load_split(name: str, part: Part, data_dir: Folder | None = None) -> Split:

@@ -11,7 +11,7 @@ from torch import nn
 
 from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
-from infohebb.errors import CorruptFileError, RecipeError, UnknownKeyError, UsageError, WrongTypeError, unknown_name
+from infohebb.errors import CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
 from infohebb.experiments.recipe import Config, recipe_error
 from infohebb.networks import MLP, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
@@ -49,7 +49,8 @@ def build_network(config: Config, inputs: Sequence[int], outputs: int) -> Layere
 def build_rule(config: Config) -> LearningRule:
     """The rule of a recipe.  Raises UnknownNameError, RecipeError."""
     options = dict(config["rule"])
-    return _call("rule", _named("rule", options, rules.registry(), "KernelizedBottleneck"), options)
+    make = _named("rule", options, rules.registry(), "KernelizedBottleneck")
+    return _call("rule", make, options)
 
 
 def check_training(config: Config) -> None:
@@ -108,4 +109,4 @@ def check_arguments(
         raise recipe_error(error, section) from error
 
 
-__all__ = ["WrongTypeError", "build_data", "build_network", "build_rule", "check_training", "load_network"]
+__all__ = ["build_data", "build_network", "build_rule", "check_training", "load_network"]

@@ -1,13 +1,10 @@
 """Pictures' raw material: Gram matrices of each block, samples sorted by class."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from infohebb.data import DataSet
-from infohebb.files import write_whole
 from infohebb.functional.kernels import cosine_gram
 from infohebb.networks import Layered
 
@@ -43,13 +40,3 @@ def _sorted_by_class(targets: Tensor, classes: int | None, most: int) -> tuple[n
     each = max(1, most // classes)
     index = torch.cat([(targets == label).nonzero()[:each, 0] for label in range(classes)])[:most]
     return targets[index].numpy(), index
-
-
-def write_pictures(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write the arrays as a compressed `.npz`."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-
-    write_whole(path, write)

@@ -9,10 +9,11 @@ from typing import Any
 from infohebb.data import DataSet
 from infohebb.errors import InfohebbError, RecordConflictError
 from infohebb.experiments.build import build_data, build_network, build_rule, check_training
-from infohebb.experiments.pictures import Samples, write_pictures
+from infohebb.experiments.pictures import Samples
 from infohebb.experiments.provenance import commit, versions
 from infohebb.experiments.recipe import Config, Recipe, Row, override, select_rows
 from infohebb.experiments.record import Record, read_record, record_path, write_record
+from infohebb.files import write_arrays
 from infohebb.training.devices import device_name, peak_memory, pick_device, reset_peak_memory
 from infohebb.training.evaluation import score
 from infohebb.training.loop import Checkpoints, train
@@ -109,7 +110,7 @@ def measure(job: Job, options: Options) -> Record:
     device = pick_device(options.device)
     data = _data(repr(sorted(job.config["data"].items())), _Hidden(job.config), options.data_dir, options.validate)
     data = data.to(device)
-    shapes = {"inputs": list(data.input_shape), "outputs": data.outputs}
+    shapes = {"inputs": list(data.input_shape), "outputs": data.outputs, "continuous": data.classes is None}
     config = {**job.config, "shapes": shapes}
     with seeded(job.seed):
         network = build_network(job.config, data.input_shape, data.outputs).to(device)
@@ -131,7 +132,7 @@ def measure(job: Job, options: Options) -> Record:
             progress=options.progress,
         )
     peak, method = peak_memory(device)
-    write_pictures(job.path.with_suffix(".npz"), {**arrays, **samples.grams(network, "after")})
+    write_arrays(job.path.with_suffix(".npz"), {**arrays, **samples.grams(network, "after")})
     return Record(
         recipe=job.recipe,
         row=job.row,

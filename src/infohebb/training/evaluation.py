@@ -6,17 +6,38 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from infohebb.data import DataSet
+from infohebb.data.arrays import Values, as_inputs
 from infohebb.errors import EmptyBatchError
+from infohebb.training.sources import Data, as_source
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
 
 
+def evaluate(network: nn.Module, data: Data) -> dict[str, float]:
+    """Score on arrays (x, y), on a DataSet's test samples, or on a loader of pairs.
+
+    {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d). Inputs are taken as the
+    network was trained on them; a DataSet normalises its own. Raises EmptyBatchError and the errors of `from_arrays`.
+    """
+    parameter = next(network.parameters())
+    source = as_source(data, 1024, parameter.device)
+    pairs = source.held_out() if isinstance(data, DataSet) else source.final_training()
+    if pairs is None:
+        raise EmptyBatchError("the data set has no test samples; give arrays (x, y)")
+    name, value = score(network, pairs)
+    return {name: value}
+
+
 @torch.no_grad()
-def predict_logits(network: nn.Module, inputs: Float[Tensor, "m *features"], batch: int = 1024) -> Float[Tensor, "m n"]:
-    """Logits (or predicted numbers) of `inputs`, batch by batch.  Raises EmptyBatchError."""
-    if len(inputs) == 0:
-        raise EmptyBatchError("no samples to predict")
-    return torch.cat([network(part) for part in inputs.split(batch)])
+def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tensor, "m n"]:
+    """The network's outputs (m × n) for `inputs` (m, ...): logits, whose argmax is the class, or numbers.
+
+    Raises EmptyBatchError, NonFiniteDataError, MismatchError.
+    """
+    parameter = next(network.parameters())
+    samples = as_inputs(inputs, "inputs").to(parameter.device, parameter.dtype)
+    return torch.cat([network(part) for part in samples.split(batch)])
 
 
 @torch.no_grad()
