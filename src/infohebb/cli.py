@@ -1,5 +1,6 @@
 """Floor 6: the command line. Each command imports what it needs when it runs, so that --help answers at once."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -183,6 +184,9 @@ def check(rule: Annotated[str, typer.Argument(help="module:Class of a rule of yo
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error on purpose is one line and its exit status, unless --debug."""
     words = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault(
+        "THP_MEM_ALLOC_ENABLE", "1"
+    )  # torch then keeps weights in huge pages; it looks once, at import
     try:
         app(words, prog_name="infohebb")
     except InfohebbError as error:

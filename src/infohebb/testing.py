@@ -250,7 +250,7 @@ def update_is_local(build: Callable[[], Case]) -> None:
     for layer, signals in case.learn(record=True).signals.items():
         norm = getattr(case.network.get_submodule(layer), "divisive_norm", None)
         for name, signal in signals.items():
-            if name in PRESYNAPTIC or name in POSTSYNAPTIC:
+            if name in PRESYNAPTIC or name in POSTSYNAPTIC or name == "bias_pre":
                 continue
             assert name in case.rule.broadcasts, f"{layer}: signal {name!r} has no declared role"
             width = case.network.get_submodule(layer).weight.shape[0]

@@ -12,50 +12,69 @@ from torch import nn
 from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
 from infohebb.errors import CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
-from infohebb.experiments.recipe import Config, recipe_error
+from infohebb.experiments.recipe import recipe_error
 from infohebb.networks import MLP, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
 from infohebb.training.checkpoint import load_weights, read_config
 from infohebb.training.loop import train
+from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision")
+OPTIMIZER = ("name", "lr", "weight_decay")
 
 
-def build_data(config: Config, data_dir: Path | None = None, *, validate: bool = False) -> DataSet:
-    """The data set of a recipe; with `validate`, the training set alone, a tenth of it held out.
+def build_data(config: Mapping[str, Any], data_dir: Path | None = None, *, validate: bool = False) -> DataSet:
+    """The data set of a recipe; with `validate`, the files of its test set are not read.
 
-    Raises UnknownNameError, UnknownKeyError, MissingDataError, CorruptFileError.
+    Raises UnknownNameError, UnknownKeyError, WrongTypeError, MissingDataError, CorruptFileError.
     """
-    options = dict(config["data"])
-    name = options.pop("name", "digits")
-    path = options.pop("path", None)
-    if options:
-        raise UnknownKeyError(f"data.{next(iter(options))}: a data set has a name, or a path to an .npz file, only")
-    data = load(name, data_dir, test=not validate) if path is None else from_npz(path)
-    return data.validation() if validate else data
+    options = {"name": "digits", **config["data"]}
+    check_arguments("data", _data_words, options)
+    return from_npz(options["path"]) if "path" in options else load(options["name"], data_dir, test=not validate)
 
 
-def build_network(config: Config, inputs: Sequence[int], outputs: int) -> Layered:
+def _data_words(name: str = "digits", path: str | None = None) -> None:
+    """What a recipe's data section may say."""
+
+
+def build_network(config: Mapping[str, Any], inputs: Sequence[int], outputs: int) -> Layered:
     """The network of a recipe for samples of that shape.  Raises UnknownNameError, RecipeError, GroupingError."""
+    return _call("network", *_network(config, inputs, outputs))
+
+
+def _network(config: Mapping[str, Any], inputs: Sequence[int], outputs: int) -> tuple[type[nn.Module], dict[str, Any]]:
     options = {"inputs": list(inputs), "outputs": outputs, **config["network"]}
     make = _named("network", options, NETWORKS, "mlp")
     norm = options.get("divisive_norm")
     if isinstance(norm, Mapping):
         check_arguments("network.divisive_norm", DivisiveNorm, norm)
-    return _call("network", make, options)
+    check_arguments("network", make, options)
+    return make, options
 
 
-def build_rule(config: Config) -> LearningRule:
+def build_rule(config: Mapping[str, Any]) -> LearningRule:
     """The rule of a recipe.  Raises UnknownNameError, RecipeError."""
+    return _call("rule", *_rule(config))
+
+
+def _rule(config: Mapping[str, Any]) -> tuple[type[LearningRule], dict[str, Any]]:
     options = dict(config["rule"])
     make = _named("rule", options, rules.registry(), "KernelizedBottleneck")
-    return _call("rule", make, options)
+    check_arguments("rule", make, options)
+    return make, options
 
 
-def check_training(config: Config) -> None:
-    """Raise UnknownKeyError or WrongTypeError for what the training loop does not take."""
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise UnknownNameError, UnknownKeyError or WrongTypeError for words that nothing would read; builds nothing."""
+    check_arguments("data", _data_words, config["data"])
+    _network(config, [1], 1)
+    _rule(config)
     check_arguments("training", train, config["training"], only=TRAINING)
+    optimizer = {"name": "sgd", **config["optimizer"]}
+    named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
+    check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
+    check_options(optimizer_class(named["name"]), optimizer)
 
 
 def load_network(checkpoint: str | Path) -> Layered:
@@ -82,7 +101,6 @@ def _named(section: str, options: dict[str, Any], known: Mapping[str, Any], defa
 
 
 def _call(section: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    check_arguments(section, make, options)
     try:
         return make(**options)
     except UsageError:
@@ -109,4 +127,4 @@ def check_arguments(
         raise recipe_error(error, section) from error
 
 
-__all__ = ["build_data", "build_network", "build_rule", "check_training", "load_network"]
+__all__ = ["build_data", "build_network", "build_rule", "check_config", "load_network"]

@@ -18,7 +18,7 @@ class Samples:
         split = data.test or data.train
         most = int((BYTES / (2 * 2 * max(blocks, 1))) ** 0.5)
         self.labels, index = _sorted_by_class(split.targets.cpu(), data.classes, min(100, most))
-        self.inputs = data.normalise(split.inputs[index.to(split.inputs.device)])
+        self.inputs = data.normalise(split.inputs[index.to(split.inputs.device)]).float()
 
     def grams(self, network: Layered, when: str) -> dict[str, np.ndarray]:
         """Cosine similarities of each block's activity, minus its mean over samples: (k × k), half precision."""

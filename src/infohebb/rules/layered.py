@@ -84,7 +84,8 @@ def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "
         gradients["batch_norm.bias"] = error.sum(0)
         error = normalisation.batch_norm_backward(error, normalised, scale)
     gradients["weight"] = plasticity.hebbian(signals["pre"], error, precision)
-    gradients["bias"] = error.sum(0)
+    if "bias_pre" in signals:
+        gradients["bias"] = signals["bias_pre"] * error.sum(0)
     return gradients
 
 
@@ -94,11 +95,15 @@ def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
         parameter.grad = gradients.get(name)
 
 
-def batch_norm_signals(response: Response) -> Signals:
-    """What batch norm's own weights and backward need, if the block has it."""
-    if response.batch is None:
-        return {}
-    return {"batch_normalised": response.batch.normalised, "batch_scale": response.batch.scale}
+def block_signals(block: Block, response: Response) -> Signals:
+    """What a block's synapses see whatever the rule: what came in, a bias's constant one, and batch norm's state."""
+    signals = {"pre": response.pre.detach()}
+    if block.bias is not None:
+        signals["bias_pre"] = torch.ones((), dtype=response.pre.dtype, device=response.pre.device)
+    if response.batch is not None:
+        signals["batch_normalised"] = response.batch.normalised.detach()
+        signals["batch_scale"] = response.batch.scale.detach()
+    return signals
 
 
 def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Signals]:
@@ -108,4 +113,4 @@ def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | Non
     """
     squared = targets.is_floating_point() if loss is None else loss == "mean_squared_error"
     value, error = (readout.mean_squared_error if squared else readout.cross_entropy)(logits, targets)
-    return value, {"pre": x, "error": error}
+    return value, {"pre": x, "bias_pre": torch.ones((), dtype=x.dtype, device=x.device), "error": error}

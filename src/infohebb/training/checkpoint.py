@@ -6,6 +6,7 @@ epoch0007/state.pt              optimizer, random state, history: plain tensors 
 epoch0007/config.json           what made it
 """
 
+import io
 import json
 import os
 import pickle
@@ -16,13 +17,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.optim import Optimizer
 
 from infohebb.errors import CheckpointError, CorruptFileError, MissingDataError
 from infohebb.files import full_disk_as_error
 from infohebb.training.seeding import random_state, restore_random_state
+
+
+# What damaged bytes make torch raise, and a state that lacks its parts.
+UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
+LACKING = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -42,20 +48,27 @@ def save_checkpoint(
     with full_disk_as_error(folder):
         try:
             part.mkdir(parents=True, exist_ok=True)
-            save_file(_tensors(network), part / "network.safetensors")
-            save_file(_tensors(rule), part / "rule.safetensors")
-            state = {"epoch": progress.epoch, "curves": progress.curves, "random": random_state()}
-            torch.save({**state, "optimizer": optimizer.state_dict()}, part / "state.pt")
+            (part / "network.safetensors").write_bytes(save(_tensors(network)))
+            (part / "rule.safetensors").write_bytes(save(_tensors(rule)))
+            (part / "state.pt").write_bytes(_state(progress, optimizer))
             (part / "config.json").write_text(json.dumps(config, indent=1))
             _flush(part)
             shutil.rmtree(whole, ignore_errors=True)
             part.rename(whole)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    for older in sorted(folder.glob("epoch*")):
+    for older in [*sorted(folder.glob("epoch*")), *folder.glob(".epoch*.part")]:  # and what a killed process left
         if older != whole:
             shutil.rmtree(older)
     return whole
+
+
+def _state(progress: Progress, optimizer: Optimizer) -> bytes:
+    """As bytes, since torch and safetensors do not raise OSError when the disk is full."""
+    state = {"epoch": progress.epoch, "curves": progress.curves, "random": random_state()}
+    stream = io.BytesIO()
+    torch.save({**state, "optimizer": optimizer.state_dict()}, stream)
+    return stream.getvalue()
 
 
 def _flush(folder: Path) -> None:
@@ -71,31 +84,40 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint below `folder`, or `folder` itself if it is one."""
-    if (folder / "network.safetensors").exists():
+    if (folder / "network.safetensors").exists() or (folder / "config.json").exists():
         return folder
-    return max(folder.glob("epoch*"), default=None)
+    return max(folder.glob("epoch*"), key=lambda path: (len(path.name), path.name), default=None)
+
+
+def _existing(checkpoint: Path) -> Path:
+    found = latest(checkpoint)
+    if found is None:
+        raise MissingDataError(f"no checkpoint at {checkpoint}; give the folder that `infohebb run` wrote")
+    return found
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """What made the checkpoint.  Raises MissingDataError, CorruptFileError."""
-    found = latest(checkpoint)
-    if found is None:
-        raise MissingDataError(f"no checkpoint at {checkpoint}; give the folder that `infohebb run` wrote")
+    return _config(_existing(checkpoint))
+
+
+def _config(found: Path) -> dict[str, Any]:
     try:
-        return json.loads((found / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptFileError(f"{found / 'config.json'} cannot be read") from error
+        return dict(json.loads((found / "config.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CorruptFileError(f"{found / 'config.json'} cannot be read; delete {found} to start again") from error
 
 
 def load_weights(checkpoint: Path, module: nn.Module, file: str = "network.safetensors") -> None:
     """Load weights into `module`.  Raises MissingDataError, CorruptFileError, CheckpointError."""
-    found = latest(checkpoint)
-    if found is None:
-        raise MissingDataError(f"no checkpoint at {checkpoint}; give the folder that `infohebb run` wrote")
+    _load(_existing(checkpoint), module, file)
+
+
+def _load(found: Path, module: nn.Module, file: str) -> None:
     try:
         tensors = load_file(found / file)
     except (OSError, SafetensorError) as error:
-        raise CorruptFileError(f"{found / file} cannot be read; delete {found} to start from an older state") from error
+        raise CorruptFileError(f"{found / file} cannot be read; delete {found} to start again") from error
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -112,14 +134,14 @@ def resume(
     found = latest(folder)
     if found is None:
         return None
-    if read_config(found) != json.loads(json.dumps(config)):
+    if _config(found) != json.loads(json.dumps(config)):
         raise CheckpointError(f"{found} is a checkpoint of another configuration; delete it or choose another --out")
+    _load(found, network, "network.safetensors")
+    _load(found, rule, "rule.safetensors")
     try:
         state = torch.load(found / "state.pt", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CorruptFileError(f"{found / 'state.pt'} cannot be read; delete {found}") from error
-    load_weights(found, network)
-    load_weights(found, rule, "rule.safetensors")
-    optimizer.load_state_dict(state["optimizer"])
-    restore_random_state(state["random"])
-    return Progress(state["epoch"], state["curves"])
+        optimizer.load_state_dict(state["optimizer"])
+        restore_random_state(state["random"])
+        return Progress(state["epoch"], state["curves"])
+    except (*UNREADABLE, *LACKING) as error:
+        raise CorruptFileError(f"{found / 'state.pt'} cannot be read; delete {found} to start again") from error

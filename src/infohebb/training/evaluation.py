@@ -21,7 +21,7 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, float]:
     network was trained on them; a DataSet normalises its own. Raises EmptyBatchError and the errors of `from_arrays`.
     """
     parameter = next(network.parameters())
-    source = as_source(data, 1024, parameter.device)
+    source = as_source(data, 1024, parameter.device, parameter.dtype)
     pairs = source.held_out() if isinstance(data, DataSet) else source.final_training()
     if pairs is None:
         raise EmptyBatchError("the data set has no test samples; give arrays (x, y)")
@@ -58,3 +58,8 @@ def score(network: nn.Module, pairs: Pairs) -> tuple[str, float]:
     if count == 0:
         raise EmptyBatchError("no samples to evaluate on")
     return ("error", total / count) if continuous else ("accuracy", 100 * total / count)
+
+
+def precision_of(network: nn.Module) -> torch.dtype:
+    """Of its weights; single for a network without any."""
+    return next((parameter.dtype for parameter in network.parameters()), torch.float32)

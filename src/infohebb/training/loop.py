@@ -14,12 +14,12 @@ from infohebb.errors import WrongTypeError
 from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.devices import keep_freed_memory, pick_device
-from infohebb.training.epoch import Tally, empty_curves, extend_curves, learn_epoch
-from infohebb.training.evaluation import score
+from infohebb.training.epoch import empty_curves, extend_curves, learn_epoch
+from infohebb.training.evaluation import precision_of, score
 from infohebb.training.optimizers import make_optimizer, scale_rates
-from infohebb.training.progress import progress_bar
+from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
-from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source
+from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, hold_out_validation
 
 DEFAULT_OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
@@ -63,12 +63,12 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     """
     if epochs < 1 or precision not in ("fp32", "bf16") or not factor > 0:
         raise WrongTypeError(f"training: epochs {epochs}, precision {precision!r}, factor {factor} make no sense")
-    if held_out == "validation" and hasattr(data, "validation"):
-        data = data.validation()  # pyright: ignore[reportAttributeAccessIssue]
+    if held_out == "validation":
+        data = hold_out_validation(data)
     where = pick_device(device)
     keep_freed_memory()
-    source = as_source(data, batch, where)
     network.to(where)
+    source = as_source(data, batch, where, precision_of(network))
     if hasattr(network, "precision"):
         network.precision = precision  # pyright: ignore[reportArgumentType]
     with seeded(seed) if seed is not None else contextlib.nullcontext():
@@ -108,12 +108,8 @@ class _Run:
         title, per_epoch = type(self.rule).__name__, len(self.source)
         with progress_bar(title, per_epoch * self.epochs, per_epoch * done.epoch, show=show) as advance:
             for epoch in range(done.epoch + 1, self.epochs + 1):
-
-                def after_batch(tally: Tally, epoch: int = epoch) -> None:
-                    accuracy = tally.accuracy() if show and len(tally.losses) % 20 == 1 else None
-                    advance(f"epoch {epoch}/{self.epochs}" + (f"  {accuracy:.1f} %" if accuracy is not None else ""))
-
-                self._epoch(epoch, done.curves, after_batch)
+                note = Note(f"epoch {epoch}/{self.epochs}", show=show)
+                self._epoch(epoch, done.curves, lambda tally, note=note: advance(note.after_batch(tally)))
         return done.curves
 
     def _epoch(self, epoch: int, curves: dict[str, Any], after_batch: Any) -> None:

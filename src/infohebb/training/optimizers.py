@@ -1,7 +1,7 @@
 """Any torch optimizer, with a rate and a decay for each kind of parameter, and the step schedule."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,18 +27,26 @@ def make_optimizer(
     kind; other options go to torch. Raises UnknownNameError, UnknownKeyError, WrongTypeError.
     """
     kind = optimizer_class(name)
-    known = set(inspect.signature(kind).parameters)
-    for option in options:
-        if option not in known:
-            raise UnknownKeyError(f"optimizer.{option}: torch's {kind.__name__} has no such option")
+    check_options(kind, options)
     rates, decays = per_kind("lr", lr, groups), per_kind("weight_decay", weight_decay, groups)
     tables = [
         {"params": parameters, "lr": rates[key], "initial_lr": rates[key], "weight_decay": decays[key]}
         for key, parameters in groups.items()
     ]
-    if name.lower() in FUSED:
+    if name.lower() in FUSED and not {"foreach", "differentiable"} & options.keys():
         options.setdefault("fused", True)
-    return kind(tables, **options)
+    try:
+        return kind(tables, **options)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise WrongTypeError(f"optimizer: torch's {kind.__name__} says: {error}") from error
+
+
+def check_options(kind: type[Optimizer], options: Iterable[str]) -> None:
+    """Raise UnknownKeyError for an option that torch's optimizer does not have."""
+    known = set(inspect.signature(kind).parameters) - {"params"}
+    for option in options:
+        if option not in known:
+            raise UnknownKeyError(f"optimizer.{option}: torch's {kind.__name__} has no such option")
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
@@ -60,7 +68,7 @@ def per_kind(option: str, value: PerKind, kinds: Mapping[str, Any]) -> dict[str,
         missing = sorted(set(kinds) - set(numbers))[0]
         raise WrongTypeError(f"optimizer.{option} gives no number for the {missing!r} parameters of this rule")
     for kind, number in numbers.items():
-        if not isinstance(number, (int, float)) or number < 0:
+        if not isinstance(number, (int, float)) or not number >= 0:  # NaN too
             raise WrongTypeError(f"optimizer.{option}.{kind} is {number!r}; it must be a number of at least 0")
     return {kind: float(number) for kind, number in numbers.items()}
 

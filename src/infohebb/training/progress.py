@@ -7,7 +7,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from infohebb.training.epoch import Tally
+
 Advance = Callable[[str], None]
+EVERY = 20  # batches: to look at the accuracy is to wait for the device
+
+
+class Note:
+    """What the bar says of an epoch: its number, and the accuracy so far."""
+
+    def __init__(self, epoch: str, *, show: bool):
+        self.epoch, self.show, self.accuracy = epoch, show, ""
+
+    def after_batch(self, tally: Tally) -> str:
+        """The note, its accuracy from at most EVERY batches ago."""
+        accuracy = tally.accuracy() if self.show and len(tally.losses) % EVERY == 1 else None
+        if accuracy is not None:
+            self.accuracy = f"  {accuracy:.1f} %"
+        return self.epoch + self.accuracy
 
 
 class _Speed(ProgressColumn):

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from infohebb.data import DataSet, Split, batches, count_batches, from_arrays
-from infohebb.errors import EmptyBatchError, MismatchError, NonFiniteDataError
+from infohebb.errors import EmptyBatchError, LabelError, MismatchError, NonFiniteDataError
 
 Pair = tuple[Tensor, Tensor]
 Data = DataSet | Sequence | Iterable
 
 
 class Source(Protocol):
-    """Batches ready for a network: normalised, on the device."""
+    """Batches ready for a network: normalised, of its precision, on the device."""
 
     def training(self) -> Iterator[Pair]:
         """One pass over the training data, in random order."""
@@ -36,12 +36,13 @@ class DataSetSource:
 
     data: DataSet
     size: int
+    dtype: torch.dtype = torch.float32
 
     def training(self) -> Iterator[Pair]:
         """Batches in random order, augmented if the data set asks for it."""
         for inputs, targets in batches(self.data.train, self.size, shuffle=True):
             raw = inputs if self.data.augment is None else self.data.augment(inputs)
-            yield self.data.normalise(raw), targets
+            yield self._ready(raw, targets)
 
     def held_out(self) -> Iterator[Pair] | None:
         """Batches of the test samples."""
@@ -49,7 +50,10 @@ class DataSetSource:
 
     def _plain(self, split: Split) -> Iterator[Pair]:
         for inputs, targets in batches(split, 1024, shuffle=False):
-            yield self.data.normalise(inputs), targets
+            yield self._ready(inputs, targets)
+
+    def _ready(self, inputs: Tensor, targets: Tensor) -> Pair:
+        return self.data.normalise(inputs).to(self.dtype), in_precision(targets, self.dtype)
 
     def final_training(self) -> Iterator[Pair]:
         """The training samples as they are, in order: for a last score."""
@@ -65,13 +69,15 @@ class LoaderSource:
 
     loader: Iterable
     device: torch.device
+    dtype: torch.dtype = torch.float32
 
     def training(self) -> Iterator[Pair]:
-        """The loader's batches.  Raises MismatchError, NonFiniteDataError, EmptyBatchError."""
+        """The loader's batches.  Raises MismatchError, LabelError, NonFiniteDataError, EmptyBatchError."""
         empty = True
         for batch in self.loader:
             empty = False
-            yield check_pair(batch, self.device)
+            inputs, targets = check_pair(batch)
+            yield inputs.to(self.device, self.dtype), in_precision(targets, self.dtype).to(self.device)
         if empty:
             raise EmptyBatchError(
                 "the loader gave no batches; a generator can be read once only, give a list or loader"
@@ -88,30 +94,53 @@ class LoaderSource:
         return len(self.loader) if hasattr(self.loader, "__len__") else 0  # pyright: ignore[reportArgumentType]
 
 
-def check_pair(batch: object, device: torch.device) -> Pair:
-    """Inputs and targets of a loader's batch.  Raises MismatchError, NonFiniteDataError."""
+def in_precision(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers in the network's precision, class indices as they are."""
+    return targets.to(dtype) if targets.is_floating_point() else targets
+
+
+def check_pair(batch: object) -> Pair:
+    """Inputs and targets of a loader's batch.  Raises MismatchError, LabelError, NonFiniteDataError."""
     if not (isinstance(batch, Sequence) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)):
         raise MismatchError(f"a loader's batch must be a pair of tensors (inputs, targets), not {type(batch).__name__}")
     inputs, targets = batch
+    if len(inputs) != len(targets):
+        raise MismatchError(f"{len(inputs)} inputs but {len(targets)} targets in one batch of the loader")
     if not inputs.is_floating_point():
         inputs = inputs.float()
     if not bool(inputs.isfinite().all()):
         raise NonFiniteDataError("NaN or infinity in a batch of the loader's inputs")
-    if targets.is_floating_point() and targets.dim() == 1:
-        targets = targets[:, None]
-    return inputs.to(device), (targets if targets.is_floating_point() else targets.long()).to(device)
+    if targets.is_floating_point():
+        return inputs, targets[:, None] if targets.dim() == 1 else targets
+    if targets.dim() != 1:
+        raise LabelError(f"a loader's labels have shape {tuple(targets.shape)}; give one label per sample")
+    return inputs, targets.long()
 
 
-def as_source(data: Data, size: int, device: torch.device) -> DataSetSource | LoaderSource:
+def as_source(
+    data: Data, size: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> DataSetSource | LoaderSource:
     """A source of batches of `size` from a DataSet, a pair (x, y), four arrays (x, y, x_test, y_test), or a loader.
 
     Raises the errors of `from_arrays`, and EmptyBatchError.
     """
-    if isinstance(data, tuple) and len(data) in (2, 4):
-        data = from_arrays(*data)
+    data = as_data_set(data)
     if isinstance(data, DataSet):
         count_batches(len(data.train.targets), size)
-        return DataSetSource(data.to(device), size)
+        return DataSetSource(data.to(device), size, dtype)
     if not isinstance(data, Iterable):
         raise MismatchError(f"data of type {type(data).__name__}: give (x, y), a DataSet, or a loader of such pairs")
-    return LoaderSource(data, device)
+    return LoaderSource(data, device, dtype)
+
+
+def as_data_set(data: Data) -> Data:
+    """A pair or four arrays as a DataSet, everything else as it is.  Raises the errors of `from_arrays`."""
+    return from_arrays(*data) if isinstance(data, tuple) and len(data) in (2, 4) else data
+
+
+def hold_out_validation(data: Data) -> DataSet:
+    """A tenth of the training samples in the place of the test samples, which are not read.  Raises MismatchError."""
+    data = as_data_set(data)
+    if not isinstance(data, DataSet):
+        raise MismatchError("a loader has no validation split; give arrays (x, y) or a DataSet, or held_out='test'")
+    return data.validation()

@@ -1,0 +1,100 @@
+"""One training step beside its unavoidable matrix products, and beside the same objective by autograd.
+
+    python benchmarks/step.py [--json FILE] [--threads 2]
+
+Batch 256, 3 x 1024 on 784 inputs, Gaussian kernel, 32 groups, divisive norm, dropout 0.01, and the fused SGD step.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from timing import ratio, ratio_of_best, take_turns, tell  # isort: skip  (before torch: it sets how torch allocates)
+
+import torch
+from peer import AutogradPeer
+
+from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
+from infohebb.training import make_optimizer
+from infohebb.training.devices import keep_freed_memory
+
+BATCH, INPUTS, WIDTHS = 256, 784, (1024, 1024, 1024)
+BOUNDS = {
+    "fp32 step / its products": "at most 1.4",
+    "bf16 step / its products": "at most 2.2",
+    "fp32 autograd / fp32 step": "at least 1.7",
+    "fp32 autograd / bf16 step": "at least 4.5",
+    "fp32 step / bf16 step": "at least 2.3",
+}
+
+
+def products(dtype: torch.dtype) -> Callable[[], None]:
+    """Forward and weight-gradient product of each layer."""
+    ins = [torch.randn(BATCH, n).to(dtype) for n in (INPUTS, *WIDTHS[:-1])]
+    weights = [torch.randn(n, x.shape[1]).to(dtype) for n, x in zip(WIDTHS, ins, strict=True)]
+    errors = [torch.randn(BATCH, n).to(dtype) for n in WIDTHS]
+
+    def run() -> None:
+        for x, weight, error in zip(ins, weights, errors, strict=True):
+            x @ weight.T
+            error.T @ x
+
+    return run
+
+
+def step(rule: LearningRule, precision: str, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    """A training step of the rule."""
+    network = MLP(INPUTS, 10, WIDTHS, divisive_norm={"groups": 32}, dropout=0.01)
+    network.precision = precision
+    rule.attach(network)
+    kinds = rule.groups(network)
+    lr = {kind: 1.0 if kind == "local" else 1e-3 for kind in kinds}
+    optimizer = make_optimizer(kinds, "sgd", lr=lr, momentum=0.95, weight_decay=1e-7)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        rule.learn(network, x, labels)
+        optimizer.step()
+
+    return run
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=25)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    keep_freed_memory()
+    x, labels = torch.randn(BATCH, INPUTS), torch.randint(10, (BATCH,))
+    peer = AutogradPeer((INPUTS, *WIDTHS), groups=32)
+    work = {
+        "fp32 products": products(torch.float32),
+        "fp32 step": step(KernelizedBottleneck(), "fp32", x, labels),
+        "bf16 products": products(torch.bfloat16),
+        "bf16 step": step(KernelizedBottleneck(), "bf16", x, labels),
+        "fp32 autograd": lambda: peer.step(x, labels),
+        "fp32 backprop": step(Backprop(), "fp32", x, labels),
+        "bf16 backprop": step(Backprop(), "bf16", x, labels),
+    }
+    seconds = take_turns(work, asked.rounds)
+    pairs = [
+        ("fp32 step", "fp32 products", "fp32 step / its products"),
+        ("bf16 step", "bf16 products", "bf16 step / its products"),
+        ("fp32 autograd", "fp32 step", "fp32 autograd / fp32 step"),
+        ("fp32 autograd", "bf16 step", "fp32 autograd / bf16 step"),
+        ("fp32 step", "bf16 step", "fp32 step / bf16 step"),
+        ("fp32 backprop", "fp32 step", "fp32 backprop / fp32 step"),
+        ("bf16 backprop", "bf16 step", "bf16 backprop / bf16 step"),
+    ]
+    figures = {name: ratio(seconds, over, under) for over, under, name in pairs}
+    best = {f"{name} (best rounds)": ratio_of_best(seconds, over, under) for over, under, name in pairs}
+    milliseconds = {f"{name} (ms, best round)": 1e3 * min(times) for name, times in seconds.items()}
+    tell(figures | best | milliseconds, BOUNDS, asked.json)
+
+
+if __name__ == "__main__":
+    main()
