@@ -1,6 +1,6 @@
 """One training step beside its unavoidable matrix products, and beside the same objective by autograd.
 
-    python benchmarks/step.py [--json FILE] [--threads 2]
+    THP_MEM_ALLOC_ENABLE=1 python benchmarks/step.py [--json FILE] [--threads 2]          as `make bench` does
 
 Batch 256, 3 x 1024 on 784 inputs, Gaussian kernel, 32 groups, divisive norm, dropout 0.01, and the fused SGD step.
 """
@@ -9,14 +9,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from timing import ratio, ratio_of_best, take_turns, tell  # isort: skip  (before torch: it sets how torch allocates)
-
 import torch
-from peer import AutogradPeer
 
 from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
 from infohebb.training import make_optimizer
 from infohebb.training.devices import keep_freed_memory
+from peer import AutogradPeer
+from timing import ratio, ratio_of_best, take_turns, tell
 
 BATCH, INPUTS, WIDTHS = 256, 784, (1024, 1024, 1024)
 BOUNDS = {

@@ -1,15 +1,12 @@
 """Ratios of times inside one run: what is compared takes turns, so that a noisy machine disturbs all alike."""
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does, before torch is imported
-
-import torch  # noqa: E402
+import torch
 
 
 def take_turns(work: dict[str, Callable[[], object]], rounds: int = 25, repeats: int = 4) -> dict[str, list[float]]:

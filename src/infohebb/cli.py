@@ -184,9 +184,7 @@ def check(rule: Annotated[str, typer.Argument(help="module:Class of a rule of yo
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error on purpose is one line and its exit status, unless --debug."""
     words = sys.argv[1:] if arguments is None else arguments
-    os.environ.setdefault(
-        "THP_MEM_ALLOC_ENABLE", "1"
-    )  # torch then keeps weights in huge pages; it looks once, at import
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for weights; torch looks once, when imported
     try:
         app(words, prog_name="infohebb")
     except InfohebbError as error:

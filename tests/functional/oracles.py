@@ -1,4 +1,4 @@
-"""What the tests compare with: the same quantities written the slow way, entry by entry, for autograd to differentiate."""
+"""What the tests compare with: the same quantities written the slow way, for autograd to differentiate."""
 
 import math
 import statistics
@@ -23,9 +23,12 @@ def golden(name):
     return {key: str(a) if a.dtype.kind == "U" else torch.from_numpy(np.array(a)) for key, a in arrays.items()}
 
 
-def assert_close(got, expected, rtol=1e-9, message=None):
-    """Equal to `rtol` of the largest entry: one that cancels to next to nothing has no more digits than the others."""
-    atol = rtol * expected.abs().max().item()
+def assert_close(got, expected, rtol=1e-9, message=None, scale=None):
+    """Equal to `rtol` of the largest entry: one that cancels to next to nothing has no more digits than the others.
+
+    `scale` stands for the largest entry where all of them may cancel.
+    """
+    atol = rtol * (expected.abs().max().item() if scale is None else scale)
     torch.testing.assert_close(got, expected, rtol=0, atol=atol, msg=message and (lambda text: f"{message}: {text}"))
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from functional import oracles
-from functional.oracles import assert_close, derivative, few, golden, normal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functional import oracles
+from functional.oracles import assert_close, derivative, few, golden, normal
 from infohebb.functional import grouping, kernels
 
 SHAPES = [((5, 12), 3), ((5, 12), 6), ((4, 6, 2, 2), 3), ((4, 6, 2, 2), 12)]
@@ -34,6 +34,14 @@ def test_delta_is_one_and_the_divisive_power_a_fifth_unless_told():
     assert_close(grouping.divisive_normalisation(z, 3), oracles.divisive_norm(z, 3, 0.2, 1.0), 1e-13)
     backward = grouping.divisive_normalisation_backward
     assert torch.equal(backward(z, z, 3), backward(z, z, 3, 0.2, 1.0))
+
+
+def test_powers_of_zero_and_zeroth_powers():
+    u = torch.tensor([[0.0, 1.0, 4.0]], dtype=torch.float64)
+    assert grouping.raise_to(u, 0.0).tolist() == [[1, 1, 1]]
+    assert grouping.raise_to(u, 0.5).tolist() == [pytest.approx([0, 1, 2], abs=1e-15)]
+    assert grouping.raise_to(u[:, 1:], -0.5).tolist() == [pytest.approx([1, 0.5], abs=1e-15)]
+    assert u.tolist() == [[0, 1, 4]]
 
 
 @every_shape

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from functional.oracles import assert_close, derivative, normal
 
+from functional.oracles import assert_close, derivative, normal
 from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, leaky_relu
 
 NONLINEARITIES = {
@@ -31,29 +31,35 @@ every_nonlinearity = pytest.mark.parametrize("name", NONLINEARITIES)
 def test_activity_by_hand(name):
     a = torch.cat([3 * normal(20), torch.zeros(1, dtype=torch.float64)])
     expected = torch.tensor([BY_HAND[name](value) for value in a.tolist()], dtype=torch.float64)
-    assert_close(NONLINEARITIES[name].apply(a), expected, 1e-14)
+    assert_close(NONLINEARITIES[name].apply_(a.clone()), expected, 1e-14)
 
 
 @every_nonlinearity
 def test_the_gate_is_the_derivative_of_autograd(name):
     f, a, signal = NONLINEARITIES[name], 3 * normal(4, 10), normal(4, 10, seed=1)
-    expected = derivative(lambda a: (signal * f.apply(a)).sum(), a)
-    assert_close(f.gate(signal, f.apply(a)), expected, 1e-13)
+    expected = derivative(lambda a: (signal * f.apply_(a.clone())).sum(), a)
+    assert_close(f.gate(signal, f.apply_(a.clone())), expected, 1e-13)
 
 
 @every_nonlinearity
 def test_the_gate_is_the_slope_of_finite_differences(name):
     f, a, step = NONLINEARITIES[name], 3 * normal(40), 1e-6
-    slope = (f.apply(a + step) - f.apply(a - step)) / (2 * step)
-    assert_close(f.gate(torch.ones_like(a), f.apply(a)), slope, 1e-8)
+    slope = (f.apply_(a + step) - f.apply_(a - step)) / (2 * step)
+    assert_close(f.gate(torch.ones_like(a), f.apply_(a.clone())), slope, 1e-8)
 
 
 @every_nonlinearity
 def test_the_gate_at_zero_is_the_slope_from_below_as_in_autograd(name):
     f, zero = NONLINEARITIES[name], torch.zeros(2, dtype=torch.float64)
     expected = torch.full((2,), AT_ZERO[name], dtype=torch.float64)
-    assert_close(f.gate(torch.ones_like(zero), f.apply(zero)), expected, 1e-15)
-    assert_close(derivative(lambda a: f.apply(a).sum(), zero), expected, 1e-15)
+    assert_close(f.gate(torch.ones_like(zero), f.apply_(zero.clone())), expected, 1e-15)
+    assert_close(derivative(lambda a: f.apply_(a.clone()).sum(), zero), expected, 1e-15)
+
+
+@every_nonlinearity
+def test_the_activity_is_written_over_the_pre_activation(name):
+    a = normal(20)
+    assert NONLINEARITIES[name].apply_(a).data_ptr() == a.data_ptr()
 
 
 @pytest.mark.parametrize("slope", [0.0, -0.1])

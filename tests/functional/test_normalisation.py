@@ -1,7 +1,7 @@
 import pytest
 import torch
-from functional.oracles import assert_close, derivative, normal
 
+from functional.oracles import assert_close, derivative, normal
 from infohebb.functional import normalisation
 
 ACTIVITY, ERROR = 2 * normal(9, 6) + 1, normal(9, 6, seed=1)

@@ -1,8 +1,8 @@
 import pytest
 import torch
+
 from functional import oracles
 from functional.oracles import assert_close, derivative, normal
-
 from infohebb.functional import pairwise
 from infohebb.networks import MLP
 from infohebb.rules import KernelizedBottleneck

@@ -1,6 +1,6 @@
 import torch
-from functional.oracles import assert_close, normal
 
+from functional.oracles import assert_close, normal
 from infohebb.functional import plasticity
 
 PRE, POST, FACTOR = normal(4, 5), normal(4, 6, seed=1), normal(4, 3, seed=2)

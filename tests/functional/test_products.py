@@ -1,7 +1,9 @@
+import inspect
+
 import pytest
 import torch
-from functional.oracles import assert_close, normal
 
+from functional.oracles import assert_close, normal
 from infohebb.functional.products import product, rounded_operands
 
 SETTING = torch.backends.mkldnn.matmul
@@ -37,9 +39,16 @@ def test_a_float64_product_is_never_rounded(operands):
     assert torch.equal(product(a, b, "bf16"), a @ b)
 
 
-@pytest.mark.parametrize("before", ["none", "ieee", "bf16"])
-def test_the_global_setting_comes_back(before, monkeypatch):
-    monkeypatch.setattr(SETTING, "fp32_precision", before)
+@pytest.fixture(params=["none", "ieee", "bf16"])
+def before(request):
+    """What someone else has set."""
+    kept = SETTING.fp32_precision
+    SETTING.fp32_precision = request.param
+    yield request.param
+    SETTING.fp32_precision = kept
+
+
+def test_the_global_setting_comes_back(before):
     with rounded_operands():
         assert SETTING.fp32_precision == "bf16"
     assert SETTING.fp32_precision == before
@@ -47,11 +56,10 @@ def test_the_global_setting_comes_back(before, monkeypatch):
     assert SETTING.fp32_precision == before
 
 
-def test_the_global_setting_comes_back_after_an_exception():
-    before = SETTING.fp32_precision
+def test_the_global_setting_comes_back_after_an_exception(before):
     with pytest.raises(ZeroDivisionError), rounded_operands():
         _ = 1 / 0
     assert SETTING.fp32_precision == before
     with pytest.raises(RuntimeError, match="shapes"):
-        product.__wrapped__(normal(2, 3).float(), normal(2, 3).float(), "bf16")
+        inspect.unwrap(product)(normal(2, 3).float(), normal(2, 3).float(), "bf16")
     assert SETTING.fp32_precision == before

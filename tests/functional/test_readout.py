@@ -1,7 +1,7 @@
 import pytest
 import torch
-from functional.oracles import assert_close, derivative, normal, one_hot
 
+from functional.oracles import assert_close, derivative, normal, one_hot
 from infohebb.functional import readout
 
 LABELS = torch.tensor([0, 3, 1, 1, 2])

@@ -25,7 +25,7 @@ def alpha_dropout_(x: Values, rate: float) -> Values:
 
 
 def fill_random_units_(x: Values, rate: float, value: float) -> Values:
-    """Set each unit of x to `value` with probability `rate`, independently and in place."""
+    """Set each unit of x (contiguous) to `value` with probability `rate`, independently and in place."""
     if x.device.type == "cpu":
         x.view(-1).index_fill_(0, random_positions(x.numel(), rate), value)
         return x

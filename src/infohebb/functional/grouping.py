@@ -24,7 +24,7 @@ class Grouped(NamedTuple):
 
 def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
     """Cut z into groups, centre each, and take its variance u = (delta + Σ zc²) / s.  [KIB eq. 13]"""
-    blocks = z.reshape(len(z), groups, -1)
+    blocks = z.reshape(len(z), groups, z.shape[1:].numel() // groups)
     centred = blocks - blocks.mean(-1, keepdim=True)
     variance = torch.linalg.vector_norm(centred, dim=-1).square().add_(delta).div_(blocks.shape[-1])
     return Grouped(centred, variance)
@@ -70,6 +70,6 @@ def divisive_normalisation_backward(
 def group_factor(v_gradient: Signal, power: float, group_size: int) -> Signal:
     """dL/dv as a factor for each group's members: (2 power / s) dL/dv, which multiplies u^(power-1) zc.
 
-    Neither centring needs a projection: the rows of dL/dv sum to zero because those of v do.
+    Neither centring needs a projection, as long as each row of dL/dv sums to zero: that of Q v does, because v's do.
     """
     return v_gradient * (2 * power / group_size)

@@ -2,6 +2,8 @@
 
 K (m × m)  Gram matrix of a layer      Y (m × m)  Gram matrix of the labels      X (m × m)  of the network input
 G (m × m)  dL/dK, symmetric            gamma      weight of the label term       H = I - 11ᵀ/m
+
+All objectives are called alike, (K, Y, X, gamma); those that compress a layer against itself leave X out.
 """
 
 from typing import NamedTuple
@@ -82,6 +84,7 @@ def mean_product(A: Gram, B: Gram) -> Scalar:
 def nhsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0, epsilon: float = 1e-5) -> Bottleneck:
     """L = tr(R_X R_K) - gamma tr(R_Y R_K), R = K H (K H + ε m I)⁻¹: the normalised HSIC of Ma, Lewis & Kleijn.
 
+    Ill-conditioned by design: at ε = 1e-5 the derivative keeps five digits in float64 and few in float32.
     With A = K H + ε m I and R = I - ε m A⁻¹,  G = sym(ε m H A⁻¹ (R_X - gamma R_Y) A⁻¹).
     """
     ridge = epsilon * len(K) * torch.eye(len(K), dtype=K.dtype, device=K.device)

@@ -39,7 +39,8 @@ def linear_coupling(V: Rows, K: Gram, G: Gram) -> Gram:
 def bandwidth(V: Rows, sigma: float, scaling: Bandwidth = "absolute") -> float:
     """Width of the Gaussian: sigma, sigma √d, or sigma times the median distance between two different samples.
 
-    The median is a constant of the batch: no derivative flows through it.
+    The median (the lower one of an even number of pairs; 1 if it is 0) is a constant of the batch: no derivative flows
+    through it.
     """
     if scaling == "absolute":
         return sigma

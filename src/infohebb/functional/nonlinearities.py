@@ -18,9 +18,12 @@ Values = Float[Tensor, "*shape"]
 
 
 class Nonlinearity(NamedTuple):
-    """h = apply(a), in place, and gate(signal, h) = signal × f'(a); `self_normalising` asks for alpha dropout."""
+    """h = apply_(a), which may overwrite a, and gate(signal, h) = signal × f'(a).
 
-    apply: Callable[[Tensor], Tensor]
+    `self_normalising` asks for alpha dropout.
+    """
+
+    apply_: Callable[[Tensor], Tensor]
     gate: Callable[[Tensor, Tensor], Tensor]
     self_normalising: bool = False
 
@@ -60,8 +63,8 @@ def leaky_relu(slope: float = 0.01) -> Nonlinearity:
     """Leaky ReLU; a slope of zero or less is refused, because f' could not be read from h."""
     if slope <= 0:
         raise ValueError(f"leaky ReLU needs a slope above 0, got {slope}; use relu for 0")
-    apply = partial(torch.nn.functional.leaky_relu_, negative_slope=slope)
-    return Nonlinearity(apply, partial(leaky_relu_gate, slope=slope))
+    in_place = partial(torch.nn.functional.leaky_relu_, negative_slope=slope)
+    return Nonlinearity(in_place, partial(leaky_relu_gate, slope=slope))
 
 
 RELU = Nonlinearity(torch.relu_, relu_gate)

@@ -37,9 +37,9 @@ def batch_norm_backward(g: Batch, normalised: Batch, scale: PerNeuron) -> Batch:
 
 def layer_norm(h: Batch, epsilon: float = 1e-5) -> Normalised:
     """Each sample centred and scaled over its neurons; no affine parameters."""
-    variance, mean = torch.var_mean(h, dim=1, correction=0, keepdim=True)
-    scale = (variance + epsilon).rsqrt()
-    return Normalised((h - mean) * scale, scale)
+    centred = h - h.mean(1, keepdim=True)
+    scale = (centred.square().mean(1, keepdim=True) + epsilon).rsqrt()
+    return Normalised(centred * scale, scale)
 
 
 def layer_norm_factors(g: Batch, normalised: Batch, scale: PerSample) -> Float[Tensor, "m 3"]:

@@ -14,7 +14,8 @@ Precision = Literal["fp32", "bf16"]
 def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], precision: Precision = "fp32") -> Float[Tensor, "m n"]:
     """a @ b in the dtype of a.
 
-    "bf16" rounds float32 operands to bf16 and adds up in float32; float64 is never rounded.
+    "bf16" rounds float32 operands to bf16 and adds up in float32; off oneDNN the sum is rounded to bf16 in the end.
+    float64 is never rounded.
     """
     if precision == "fp32" or a.dtype != torch.float32:
         return a @ b

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infohebb.errors import GroupingError
+from infohebb.errors import GroupingError, MismatchError
 from infohebb.functional import dropout, grouping, normalisation
 from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.functional.products import Precision, product
@@ -42,7 +42,7 @@ class DivisiveNorm(nn.Module):
 
     def forward(self, activity: Activity) -> Activity:
         """Normalise a batch."""
-        check_groups(self.groups, activity[0].numel())
+        check_groups(self.groups, activity.shape[1:].numel())
         return grouping.divisive_normalisation(activity, self.groups, self.power, self.delta)
 
     def extra_repr(self) -> str:
@@ -78,6 +78,10 @@ class Block(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        if batch_norm is not None and (
+            batch_norm.running_mean is None or batch_norm.weight is None or not batch_norm.momentum
+        ):
+            raise MismatchError("a block's batch norm needs affine weights, running statistics and a momentum")
         self.weight, self.bias = synapses.weight, synapses.bias
         self.nonlinearity = nonlinearity
         self.batch_norm, self.layer_norm, self.divisive_norm = batch_norm, layer_norm, divisive_norm
@@ -98,7 +102,7 @@ class Block(nn.Module):
         if self.bias is not None:
             drive = drive + self.bias
         drive, batch = self._batch_normalise(drive, learning)
-        hidden = self.nonlinearity.apply(drive)
+        hidden = self.nonlinearity.apply_(drive)
         layer = None if self.layer_norm is None else normalisation.layer_norm(hidden, self.layer_norm.eps)
         return Response(pre, hidden, hidden if layer is None else layer.normalised, batch, layer)
 
@@ -135,7 +139,7 @@ class Block(nn.Module):
 def _advance_statistics(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Running averages of a batch's mean and unbiased variance."""
     unbiased = variance * (count / max(count - 1, 1))
-    momentum = 0.1 if norm.momentum is None else norm.momentum
+    momentum = norm.momentum or 0.0
     norm.get_buffer("running_mean").lerp_(mean, momentum)
     norm.get_buffer("running_var").lerp_(unbiased, momentum)
     norm.get_buffer("num_batches_tracked").add_(1)

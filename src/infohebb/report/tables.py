@@ -47,6 +47,12 @@ def heads(section: Section) -> list[str]:
     return ["row", measured, "published", f"gap{points}", f"train {name}{unit}", "epochs", "time", "peak memory"]
 
 
+def short_heads(section: Section) -> list[str]:
+    """The columns after the row's name, in words that leave a terminal of 80 columns room for that name."""
+    unit = " %" if section.measure.quantity == "accuracy" else ""
+    return [f"{section.measure.split}{unit}", "paper", "gap", f"train{unit}", "epochs", "time", "memory"]
+
+
 def cells(row: Summary) -> list[str]:
     """One row of that table."""
     quantity = row.measure.quantity
@@ -113,8 +119,9 @@ def _code(name: str) -> str:
 
 def _terminal_table(section: Section) -> Table:
     table = Table(title=Text(section.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
-    for i, head in enumerate(heads(section)):
-        table.add_column(head, justify="right" if i else "left", overflow="fold" if i == 0 else "ellipsis")
+    table.add_column("row", no_wrap=True)
+    for head in short_heads(section):
+        table.add_column(head, justify="right")
     for row in section.rows:
         line = [Text(cell) for cell in cells(row)]
         line[3].stylize(STYLES[row.standing])

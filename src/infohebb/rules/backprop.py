@@ -42,12 +42,13 @@ class Backprop(LearningRule):
             loss, signals = readout_signals(x.detach(), logits, targets, self.loss)
         hidden = [response.hidden for response in responses]
         errors = carry_down(logits, signals["error"], hidden, network.precision)
-        assign_gradients(network.readout, self.update(signals))
-        recorded = {"readout": signals}
+        recorded = {}
         for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
             error = block.nonlinearity.gate(error, response.hidden.detach())
             recorded[name] = {"error": error, **block_signals(block, response)}
             assign_gradients(block, self.update(recorded[name], network.precision))
+        recorded["readout"] = signals
+        assign_gradients(network.readout, self.update(signals))
         return Diagnostics(loss, right_answers(logits.detach(), targets), {}, recorded if record else {})
 
     @torch.no_grad()

@@ -99,7 +99,8 @@ class KernelizedBottleneck(LayeredRule):
             raise unknown_name("objective", self.objective, OBJECTIVES)
         if self.sigma <= 0:
             raise MismatchError(f"sigma {self.sigma} is no width; take it above 0")
-        named_kernel(self.kernel, self.sigma)
+        for kernel in (self.kernel, self.kernel if self.input_kernel is None else self.input_kernel):
+            named_kernel(kernel, self.sigma)
         target_gram(torch.tensor([0, 1]), 2, self.target_kernel, self.sigma)
         for name, block in network.named_blocks():
             settings = self.grouping(block)
@@ -136,7 +137,7 @@ class KernelizedBottleneck(LayeredRule):
         third_factor = grouping.group_factor(Q @ v, settings.power, grouped.centred.shape[-1])
         post = grouped.centred.mul_(grouping.normaliser(grouped, 1 - settings.power)).view_as(response.activity)
         signals = self._signals(block, response, {"third_factor": third_factor, "post": post})
-        return LocalStep(signals, terms, post if block.divisive_norm else None)
+        return LocalStep(signals, terms, post)
 
     def _plain_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
         z = response.activity
