@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -190,5 +190,13 @@ def main(arguments: list[str] | None = None) -> None:
     except InfohebbError as error:
         if "--debug" in words:
             raise
-        typer.echo(f"infohebb: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_status)
+        _fail(str(error), error.exit_status)
+    except OSError as error:  # a folder that is a file, or may not be written
+        if "--debug" in words or error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"infohebb: {' '.join(message.split())}", err=True)
+    sys.exit(status)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from infohebb.data import blobs
-from infohebb.errors import MismatchError, UnknownNameError, UsageError
+from infohebb.errors import GroupingError, MismatchError, UnknownNameError, UsageError
 from infohebb.networks import MLP, Layered
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import POSTSYNAPTIC, PRESYNAPTIC, Signals
@@ -143,14 +143,18 @@ def _checks(make: Make) -> Iterator[Check]:
     for name, network in example_networks(example.network_type).items():
         try:
             build_case(make, network)
-        except MismatchError as error:
+        except (MismatchError, GroupingError) as error:
             yield Check(f"refused: {error}", name)
+            continue
+        except Exception as error:  # noqa: BLE001  (whatever a user's rule raises is a broken promise)
+            yield Check("attaches to the network", name, _raised(error))
             continue
         accepted += 1
         for promise in PROMISES if name != "dropout" else (same_seed_same_gradient, fills_gradients, keeps_no_graph):
             yield _check(promise, partial(build_case, make, network), name)
     yield Check("trains some network", "-", None if accepted else "attach refuses every example")
-    yield _check(learns_blobs, make, "blobs")
+    if accepted:
+        yield _check(learns_blobs, make, "blobs")
 
 
 def _check(promise: Callable[[Any], None], argument: Any, network: str) -> Check:
@@ -159,7 +163,14 @@ def _check(promise: Callable[[Any], None], argument: Any, network: str) -> Check
         promise(argument)
     except AssertionError as error:
         return Check(words, network, str(error) or "assertion failed")
+    except Exception as error:  # noqa: BLE001  (as above)
+        return Check(words, network, _raised(error))
     return Check(words, network)
+
+
+def _raised(error: Exception) -> str:
+    """An exception as one line."""
+    return " ".join(f"raises {type(error).__name__}: {error}".split())
 
 
 def fills_gradients(build: Callable[[], Case]) -> None:

@@ -25,7 +25,6 @@ from infohebb.errors import CheckpointError, CorruptFileError, MissingDataError
 from infohebb.files import full_disk_as_error
 from infohebb.training.seeding import random_state, restore_random_state
 
-
 # What damaged bytes make torch raise, and a state that lacks its parts.
 UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
 LACKING = (KeyError, TypeError, ValueError, AttributeError, IndexError)

@@ -1,0 +1,104 @@
+"""Real interruptions: kill -9 and Ctrl-C in a process of its own, and the same command once more."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from infohebb.experiments.record import read_record
+from processes import command_code
+
+RECIPE = """
+title = "Long enough to be interrupted"
+seeds = [3]
+
+[base]
+data = { name = "blobs" }
+network = { name = "mlp", widths = [64, 64], dropout = 0.1, norm = "batch", divisive_norm = { groups = 8 } }
+rule = { name = "KernelizedBottleneck", kernel = "cosine" }
+training = { epochs = 20, batch = 8, milestones = [5] }
+optimizer = { name = "adamw", lr = { local = 0.002, readout = 0.002 } }
+
+[[row]]
+name = "blobs/cosine/divnorm"
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "long.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def whole(python, recipe, tmp_path):
+    """A run that nothing interrupts: its record and folder."""
+    answer = python(command_code("run", recipe, "--out", tmp_path / "whole", "--device", "cpu"))
+    assert answer.status == 0, answer.err
+    return folder(tmp_path / "whole")
+
+
+def folder(out):
+    return out / "long" / "blobs" / "cosine" / "divnorm"
+
+
+def wait_for_checkpoint(process, place, epoch):
+    deadline = time.monotonic() + 120
+    while not (place / "seed3.checkpoint" / f"epoch{epoch:04d}").is_dir():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.002)
+
+
+def curves(record):
+    return {name: line for name, line in record.curves.items() if name != "seconds"}
+
+
+def assert_same(left, right):
+    mine, theirs = read_record(left / "seed3.json"), read_record(right / "seed3.json")
+    assert curves(mine) == curves(theirs)
+    for name in ("recipe", "row", "seed", "published", "final", "config", "versions", "commit", "device"):
+        assert getattr(mine, name) == getattr(theirs, name)
+    for file in ("network.safetensors", "rule.safetensors", "config.json"):
+        paths = [place / "seed3.checkpoint" / "epoch0020" / file for place in (left, right)]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), file
+    with np.load(left / "seed3.npz") as mine, np.load(right / "seed3.npz") as theirs:
+        assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_kill_9_and_ctrl_c_lose_an_epoch_at_most_and_change_no_bit(python, recipe, tmp_path, whole):
+    place = folder(tmp_path / "out")
+    code = command_code("run", recipe, "--out", tmp_path / "out", "--device", "cpu")
+
+    killed = python(code, wait=False)
+    wait_for_checkpoint(killed, place, 2)
+    time.sleep(0.02)  # into the next epoch
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (place / "seed3.json").exists()
+    kept = [path.name for path in (place / "seed3.checkpoint").glob("epoch*")]
+    assert kept
+    assert "epoch0020" not in kept
+
+    stopped = python(code, wait=False)
+    wait_for_checkpoint(stopped, place, int(max(kept)[5:]) + 2)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate()
+    assert stopped.returncode == 130
+    assert said == "infohebb: stopped; the same command goes on from the last whole epoch\n"
+    assert not (place / "seed3.json").exists()
+    later = max((place / "seed3.checkpoint").glob("epoch*"))
+    assert int(later.name[5:]) >= int(max(kept)[5:]) + 2
+    made_by = json.loads((later / "config.json").read_text())
+    assert made_by["training"]["epochs"] == 20
+
+    finished = python(code)
+    assert finished.status == 0, finished.err
+    assert "blobs/cosine/divnorm seed 3: test_accuracy" in finished.out
+    assert_same(place, whole)
+    leftovers = [path.name for path in (place / "seed3.checkpoint").iterdir()]
+    assert leftovers == ["epoch0020"]

@@ -1,0 +1,148 @@
+"""Checkpoints put to use."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from infohebb.data import digits
+from infohebb.errors import CorruptFileError, InfohebbError, MismatchError, MissingDataError, UsageError
+from infohebb.experiments.build import load_network
+from infohebb.experiments.use import as_network_input, evaluate_checkpoint, predict_file, read_inputs
+
+
+@pytest.fixture
+def trained(go):
+    """A record on digits, and its checkpoint's folder."""
+    settings = ["data.name=digits", "training.epochs=1", "network.norm=batch"]
+    (record,) = go(settings=settings, only="blobs/cosine")
+    return record, record.path.with_suffix(".checkpoint")
+
+
+def test_a_checkpoint_scores_as_its_record_says(trained):
+    record, folder = trained
+    assert evaluate_checkpoint(folder) == {"accuracy": record.final["test_accuracy"]}
+    assert evaluate_checkpoint(folder / "epoch0001") == {"accuracy": record.final["test_accuracy"]}
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("x_test", "y_test")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_own_arrays_are_scored_the_test_ones_first(trained, tmp_path, names, dtype):
+    record, folder = trained
+    test = digits().test
+    arrays = {"x": np.ones((3, 64)), "y": np.zeros(3, int)}  # decoys where the test arrays are there too
+    np.savez(
+        tmp_path / "a.npz",
+        **arrays | dict(zip(names, (test.inputs.numpy().astype(dtype), test.targets.numpy()), strict=False)),
+    )
+    assert evaluate_checkpoint(folder, tmp_path / "a.npz") == {"accuracy": record.final["test_accuracy"]}
+
+
+@pytest.mark.parametrize("shape", [(-1, 1, 8, 8), (-1, 8, 8), (-1, 64)])
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_predictions_are_outputs_and_labels(trained, tmp_path, shape, kind):
+    record, folder = trained
+    test = digits().test
+    path, inputs = tmp_path / f"a.{kind}", test.inputs.numpy().reshape(shape)
+    (np.save if kind == "npy" else lambda p, a: np.savez(p, x=a))(path, inputs)
+    assert predict_file(folder, path, tmp_path / "out.npz") == 360
+    with np.load(tmp_path / "out.npz") as found:
+        assert set(found) == {"output", "label"}
+        with torch.no_grad():
+            np.testing.assert_allclose(found["output"], load_network(folder)(test.inputs).numpy(), rtol=1e-5, atol=1e-6)
+        assert 100 * (found["label"] == test.targets.numpy()).mean() == pytest.approx(record.final["test_accuracy"])
+
+
+def test_numbers_to_predict_have_no_labels(go, nowhere):
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    np.savez(nowhere / "waves.npz", x=x, y=x[:, :2].sum(1))
+    (record,) = go(arrays=nowhere / "waves.npz", only="blobs/backprop")
+    folder = record.path.with_suffix(".checkpoint")
+    assert predict_file(folder, nowhere / "waves.npz", nowhere / "out.npz") == 50
+    with np.load(nowhere / "out.npz") as found:
+        assert found["output"].shape == (50, 1)
+        assert set(found) == {"output"}
+    assert evaluate_checkpoint(folder)["error"] == pytest.approx(record.final["test_error"])
+
+
+def test_raw_images_are_normalised_as_the_recipes_data_set_and_numbers_are_not(tmp_path):
+    raw = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8).transpose(0, 3, 1, 2)
+    config = {"shapes": {"inputs": [3, 32, 32]}, "data": {"name": "cifar10"}}
+    ready = as_network_input(raw, config, tmp_path)
+    mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.247, 0.243, 0.261])
+    wanted = (raw / 255 - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(ready.numpy(), wanted, rtol=1e-4, atol=1e-5)
+    assert as_network_input(raw.astype(np.float64), config, tmp_path).dtype == torch.float32
+    np.testing.assert_array_equal(as_network_input(raw.astype(np.int64), config, tmp_path).numpy(), raw)
+    grey = {"shapes": {"inputs": [1, 28, 28]}, "data": {"name": "mnist"}}
+    images = np.array([0, 255], dtype=np.uint8)[:, None].repeat(784, 1)
+    assert as_network_input(images, grey, tmp_path).flatten(1).unique(dim=1).tolist() == [[-1.0], [1.0]]
+    own = {"shapes": {"inputs": [2]}, "data": {"path": "mine.npz"}}
+    assert as_network_input(np.array([[3, 4]], dtype=np.uint8), own, tmp_path).tolist() == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        np.zeros((3, 63)),
+        np.zeros((64, 8)),
+        np.zeros((3, 8, 8, 2)),
+        np.array([["a"] * 64]),
+        np.zeros((2, 64), complex),
+        np.float64(1),
+    ],
+)
+def test_samples_of_another_shape_are_named(tmp_path, inputs):
+    config = {"shapes": {"inputs": [1, 8, 8]}, "data": {"name": "digits"}}
+    with pytest.raises(MismatchError, match=r"mine\.npz: x is .*the network takes numbers \(n, \[1, 8, 8\]\)"):
+        as_network_input(np.asarray(inputs), config, tmp_path / "mine.npz")
+
+
+def test_files_that_hold_no_samples_are_named(trained, tmp_path):
+    _, folder = trained
+    (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    (tmp_path / "text.npy").write_text("1 2 3")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "noname.npz", z=np.zeros(3))
+    for name in ("bad.npy", "text.npy", "objects.npy"):
+        with pytest.raises(CorruptFileError, match=rf"{name} is no \.npy file"):
+            read_inputs(tmp_path / name)
+    with pytest.raises(UsageError, match=r"noname\.npz has no array named x"):
+        read_inputs(tmp_path / "noname.npz")
+    with pytest.raises(UsageError, match=r"noname\.npz holds nothing; it needs arrays named x and y"):
+        evaluate_checkpoint(folder, tmp_path / "noname.npz")
+    for missing in ("no.npy", "no.npz"):
+        with pytest.raises(MissingDataError, match=f"cannot read .*{missing}"):
+            predict_file(folder, tmp_path / missing, tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_arrays_without_samples_or_with_nan_are_refused(trained, tmp_path):
+    _, folder = trained
+    for inputs in (np.zeros((0, 64)), np.full((2, 64), np.nan)):
+        np.savez(tmp_path / "a.npz", x=inputs, y=np.zeros(len(inputs), int))
+        for use in (
+            lambda: evaluate_checkpoint(folder, tmp_path / "a.npz"),
+            lambda: predict_file(folder, tmp_path / "a.npz", tmp_path / "o.npz"),
+        ):
+            with pytest.raises(InfohebbError, match=r"sample|shape"):
+                use()
+
+
+def test_folders_that_are_no_checkpoint_are_named(trained, tmp_path):
+    _, folder = trained
+    with pytest.raises(MissingDataError, match=r"no checkpoint at .*nothing"):
+        load_network(tmp_path / "nothing")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for content in ("{", "{}", "3", "[]", json.dumps({"network": {}, "shapes": 3})):
+        (copy / "epoch0001" / "config.json").write_text(content)
+        with pytest.raises(CorruptFileError):
+            load_network(copy)
+
+
+def test_the_precision_of_training_is_that_of_use(go):
+    settings = ["training.epochs=1", "training.precision=bf16"]
+    (record,) = go(settings=settings, only="blobs/cosine")
+    assert load_network(str(record.path.with_suffix(".checkpoint"))).precision == "bf16"

@@ -1,0 +1,82 @@
+"""The contract: every registered rule keeps it, and the suite notices each way to break it."""
+
+import pytest
+
+from infohebb import rules
+from infohebb.errors import MismatchError, UnknownNameError, UsageError
+from infohebb.rules import LearningRule
+from infohebb.testing import PROMISES, check_rule, example_networks, import_rule
+from rules.broken_rules import BROKEN, Honest, NoRule
+
+WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | {"trains some network", "learns blobs"}
+
+
+def broken(rule):
+    return {check.promise for check in check_rule(rule, strict=False) if check.broken}
+
+
+@pytest.mark.parametrize("name", rules.registry())
+def test_every_registered_rule_keeps_the_contract(name):
+    checks = check_rule(rules.registry()[name])
+    assert {check.promise for check in checks if not check.promise.startswith("refused")} == WORDS
+    assert not [check for check in checks if check.broken]
+
+
+def test_the_registry_holds_rules_that_can_be_built():
+    assert {"Backprop", "KernelizedBottleneck", "LastLayer"} <= set(rules.registry())
+    for name, rule in rules.registry().items():
+        assert rule.__name__ == name
+        assert isinstance(rule(), LearningRule)
+        assert rule.__doc__
+
+
+def test_an_honest_rule_holds_on_every_network():
+    checks = check_rule(Honest)
+    assert {check.network for check in checks} == {*example_networks(Honest.network_type), "-", "blobs"}
+    assert all(str(check).startswith("holds  ") for check in checks)
+
+
+@pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
+def test_the_suite_notices_each_way_to_break_it(rule, monkeypatch):
+    plain = {"plain": example_networks(Honest.network_type)["plain"]}
+    monkeypatch.setattr("infohebb.testing.example_networks", lambda kind: plain)
+    assert broken(rule) == BROKEN[rule]
+
+
+def test_every_promise_has_a_rule_that_breaks_it():
+    assert set().union(*BROKEN.values()) == WORDS | {"builds without arguments", "attaches to the network"}
+
+
+def test_a_strict_check_raises_what_is_broken():
+    liar = next(rule for rule in BROKEN if rule.__name__ == "ForgetsGradient")
+    with pytest.raises(AssertionError, match=r"FAILS  fills gradients \[plain\]: no gradient for a parameter"):
+        check_rule(liar)
+
+
+def test_rules_with_arguments_are_checked_as_what_makes_them():
+    from infohebb import KernelizedBottleneck
+
+    checks = check_rule(lambda: KernelizedBottleneck(groups=5), strict=False)  # 5 do not divide layers of 24, 20, 16
+    assert [check.promise for check in checks if check.broken] == ["trains some network"]
+    refused = [check for check in checks if check.promise.startswith("refused: 5 groups do not cut a layer of 24")]
+    assert {check.network for check in refused} == set(example_networks(KernelizedBottleneck.network_type))
+
+
+def test_rules_are_imported_by_module_and_class():
+    assert import_rule("infohebb.rules.backprop:Backprop").__name__ == "Backprop"
+    assert import_rule("rules.broken_rules:Honest") is Honest
+    for path in ("infohebb.rules", ":Backprop", "infohebb.rules:", ""):
+        with pytest.raises(UsageError, match="not of the form module:Class"):
+            import_rule(path)
+    with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
+        import_rule("no_such_module:Rule")
+    for name in ("Nothing", NoRule.__name__, "BROKEN"):
+        with pytest.raises(UsageError, match=r"no class derived from infohebb.LearningRule"):
+            import_rule(f"rules.broken_rules:{name}")
+
+
+def test_networks_without_examples_are_named():
+    import torch
+
+    with pytest.raises(MismatchError, match="no example of a Conv2d network"):
+        example_networks(torch.nn.Conv2d)

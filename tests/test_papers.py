@@ -1,0 +1,67 @@
+"""Equations are findable: each tag stands on one function, and each page lists its paper's equations and where they are."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "infohebb"
+PAGES = {"KIB": ROOT / "docs" / "papers" / "kernelized_bottleneck.md"}
+TAG = re.compile(r"\[([A-Z]+) eq\. (\d+)\]")
+LISTED = re.compile(r"^\| (\d+) \| (?:`([a-z_0-9.]+)`|(not code)[^|]*) \|", re.MULTILINE)
+
+
+def functions():
+    """Every function and method of the package: its dotted place and its docstring."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                yield f"{module}.{node.name}", ast.get_docstring(node) or ""
+
+
+def tagged():
+    """(paper, equation) of every tag, with the function it stands on."""
+    return [((paper, int(number)), place) for place, text in functions() for paper, number in TAG.findall(text)]
+
+
+def listed(paper):
+    """Equation numbers on the paper's page, with the function named there, or None for what is not code."""
+    return {int(number): place or None for number, place, _ in LISTED.findall(PAGES[paper].read_text())}
+
+
+def test_each_tag_stands_on_exactly_one_function():
+    counts = Counter(tag for tag, _ in tagged())
+    assert counts, "no tags found"
+    assert {tag: n for tag, n in counts.items() if n > 1} == {}
+
+
+def test_a_tag_stands_in_the_first_line_of_a_docstring():
+    late = [place for place, text in functions() if TAG.search(text) and not TAG.search(text.splitlines()[0])]
+    assert late == []
+
+
+@pytest.mark.parametrize("paper", PAGES)
+def test_the_page_and_the_tags_say_the_same(paper):
+    assert {n: place for n, place in listed(paper).items() if place} == {
+        number: place for (name, number), place in tagged() if name == paper
+    }
+
+
+@pytest.mark.parametrize("paper", PAGES)
+def test_the_page_lists_every_equation_of_the_paper_without_a_gap(paper):
+    numbers = sorted(listed(paper))
+    assert numbers == list(range(1, numbers[-1] + 1))
+    assert len(numbers) == 22
+
+
+@pytest.mark.parametrize("paper", PAGES)
+def test_the_page_pins_the_version_of_the_paper(paper):
+    assert re.search(r"arXiv:\d{4}\.\d{5}v\d", PAGES[paper].read_text())
+
+
+def test_no_tag_names_a_paper_without_a_page():
+    assert {paper for (paper, _), _ in tagged()} <= set(PAGES)
