@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from infohebb.experiments.recipe import load_recipe
 from infohebb.experiments.record import Record, read_records
 from infohebb.report.collect import sections
 from infohebb.report.tables import matrix, matrix_text
@@ -16,20 +17,29 @@ PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md")
 MARKED = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(records: list[Record]) -> str:
-    """Columns of the paper down, data sets across: measured mean ± s.d. (published)."""
-    section = sections(records)[0]
+def table(recipe: str) -> str:
+    """Columns of the paper down, data sets across, in the recipe's order: measured mean ± s.d. (published)."""
+    found = sorted(read_records(ROOT / "results" / recipe), key=place_in_recipe)
+    if not found:
+        return "No records yet.\n"
+    section = sections(found)[0]
     lines = ["| | " + " | ".join(section.datasets) + " |", "|---|" + "---:|" * len(section.datasets)]
     for method, cells in zip(section.methods, zip(*matrix(section), strict=True), strict=True):
         lines.append(f"| {method} | " + " | ".join(matrix_text(cell) or "–" for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def place_in_recipe(record: Record) -> tuple[int, int]:
+    """Where a record's row stands in its recipe, then its seed."""
+    rows = [row.name for row in load_recipe(record.recipe)[1].row]
+    return rows.index(record.row), record.seed
+
+
 def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
     def replace(found: re.Match[str]) -> str:
-        return found[1] + table(list(read_records(ROOT / "results" / found[2]))) + found[3]
+        return found[1] + table(found[2]) + found[3]
 
     return MARKED.sub(replace, text)
 

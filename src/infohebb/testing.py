@@ -128,6 +128,8 @@ def import_rule(path: str) -> type[LearningRule]:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UnknownNameError(f"cannot import {module!r}: {error}; run from the folder that holds it") from error
+    except Exception as error:
+        raise UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, LearningRule)):
         raise UsageError(f"{path} is no class derived from infohebb.LearningRule")
     return found

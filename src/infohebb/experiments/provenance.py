@@ -15,10 +15,10 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the source that runs, with "+changes" if its files differ; None outside a repository."""
+    """The commit of the source that runs, with "+changes" if its files differ; None outside its repository."""
     package = Path(infohebb.__file__).parent
     head = _git(package, "rev-parse", "HEAD")
-    if not head:
+    if not head or not _git(package, "ls-files", "__init__.py"):
         return None
     return head + ("+changes" if _git(package, "status", "--porcelain", "--", ".") else "")
 

@@ -55,12 +55,10 @@ def gaussian_gram(V: Rows, sigma: float = 5.0, scaling: Bandwidth = "absolute") 
 
     The distances come from one matrix product of the centred rows: centring keeps the digits that float32 has.
     """
-    width = bandwidth(V, sigma, scaling)
-    centred = V - V.mean(0)
-    exponent = centred @ centred.T
+    scaled = (V - V.mean(0)).div_(bandwidth(V, sigma, scaling))
+    exponent = scaled @ scaled.T
     half_norms = exponent.diagonal() / 2
-    exponent = exponent.sub_(half_norms[:, None]).sub_(half_norms)
-    return exponent.div_(width**2).clamp_(max=0).exp_()
+    return exponent.sub_(half_norms[:, None]).sub_(half_norms).clamp_(max=0).exp_()
 
 
 def gaussian_coupling(V: Rows, K: Gram, G: Gram, sigma: float = 5.0, scaling: Bandwidth = "absolute") -> Gram:
@@ -118,9 +116,8 @@ def label_gram(labels: Int[Tensor, "m"], classes: int, dtype: torch.dtype = torc
 
     It is the cosine kernel of one-hot labels minus 1/N, in closed form.
     """
-    same = (labels[:, None] == labels).to(dtype)
-    different = -1 / max(classes - 1, 1)
-    return same.mul_(1 - different).add_(different)
+    one, different = torch.tensor([1, -1 / max(classes - 1, 1)], dtype=dtype, device=labels.device)
+    return torch.where(labels[:, None] == labels, one, different)
 
 
 def label_gram_frequency_centred(labels: Int[Tensor, "m"], frequencies: Float[Tensor, "classes"]) -> Gram:

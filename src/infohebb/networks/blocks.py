@@ -96,8 +96,15 @@ class Block(nn.Module):
         return len(self.weight)
 
     def respond(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Response:
-        """From input to activity; `learning` normalises by the batch's statistics and advances their averages."""
+        """From input to activity; `learning` normalises by the batch's statistics and advances their averages.
+
+        Raises MismatchError when samples do not fit the weight.
+        """
         pre = x.flatten(1)
+        if pre.shape[1] != self.weight.shape[1]:
+            raise MismatchError(
+                f"samples of {pre.shape[1]} numbers do not fit a block of {self.weight.shape[1]} inputs"
+            )
         drive = product(pre, self.weight.T, self.precision)
         if self.bias is not None:
             drive = drive + self.bias

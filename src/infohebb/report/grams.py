@@ -18,6 +18,7 @@ HEIGHT, BOTTOM, SIDE, LEFTS = 2.45, 0.4, 1.42, (0.42, 1.98)  # of a pair, in inc
 LEVELS = 48  # steps of the colour scale: no eye tells more, and the image packs to half
 MOST_CLASSES = 20  # with more, lines and numbers would cover the matrix
 BEFORE, AFTER = "gram_before_", "gram_after_"
+WHAT = "Cosine similarity of each block's activity, less its mean over the samples"
 
 
 def gram_matrices(row: Summary) -> Group:
@@ -28,7 +29,7 @@ def gram_matrices(row: Summary) -> Group:
     arrays = read_arrays(record.pictures)
     pairs = tuple(_gram_pair(arrays, block, f"{row.name} seed {record.seed}") for block in _blocks(arrays))
     caption = "Lines part the classes. Each block has one colour scale for both matrices, drawn from off the diagonal."
-    return Group("blocks", pairs, f"Gram matrices of each block's activity, seed {record.seed}. {caption}")
+    return Group("blocks", pairs, f"{WHAT}, seed {record.seed}. {caption}")
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

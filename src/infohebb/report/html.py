@@ -63,7 +63,9 @@ def command(row: Summary) -> str:
     """What runs this row again."""
     name = row.row.replace("'", "'\"'\"'")
     validate = " --validate" if row.measure.split == "validation" else ""
-    return f"infohebb run {row.recipe} --only '{name}' --seeds {','.join(map(str, row.seeds))}{validate}"
+    precision = row.records[0].config.get("training", {}).get("precision")
+    rounded = f" --precision {precision}" if precision else ""
+    return f"infohebb run {row.recipe} --only '{name}' --seeds {','.join(map(str, row.seeds))}{rounded}{validate}"
 
 
 def _environment() -> jinja2.Environment:

@@ -50,7 +50,7 @@ def heads(section: Section) -> list[str]:
 def short_heads(section: Section) -> list[str]:
     """The columns after the row's name, in words that leave a terminal of 80 columns room for that name."""
     unit = " %" if section.measure.quantity == "accuracy" else ""
-    return [f"{section.measure.split}{unit}", "paper", "gap", f"train{unit}", "epochs", "time", "memory"]
+    return [f"{section.measure.split}{unit} (n)", "paper", "gap", f"train{unit}", "time"]
 
 
 def cells(row: Summary) -> list[str]:
@@ -118,12 +118,14 @@ def _code(name: str) -> str:
 
 
 def _terminal_table(section: Section) -> Table:
-    table = Table(title=Text(section.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("row", no_wrap=True)
+    title = Text(section.title, style="bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("row", overflow="fold")
     for head in short_heads(section):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for row in section.rows:
-        line = [Text(cell) for cell in cells(row)]
-        line[3].stylize(STYLES[row.standing])
-        table.add_row(*line)
+        name, measured, paper, gap, _, _, time, _ = map(Text, cells(row))
+        gap.stylize(STYLES[row.standing])
+        train = Text(units.score(row.train and row.train.mean, section.measure.quantity))
+        table.add_row(name, measured, paper, gap, train, time)
     return table

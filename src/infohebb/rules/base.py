@@ -104,8 +104,10 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
     if targets.is_floating_point():
         if targets.dim() != 2 or targets.shape[1] != outputs:
             raise MismatchError(f"continuous targets {tuple(targets.shape)} do not fit a readout of {outputs}")
-    elif targets.device.type == "cpu" and (targets.min() < 0 or targets.max() >= outputs):
-        low, high = int(targets.min()), int(targets.max())
+    elif targets.device.type == "cpu":
+        low, high = map(int, targets.aminmax())
+        if low >= 0 and high < outputs:
+            return
         raise LabelError(f"labels run from {low} to {high}, but the readout has classes 0 to {outputs - 1}")
 
 

@@ -55,17 +55,19 @@ def learn_epoch(
         optimizer.step()
         tally.add(seen, len(targets))
         advance(tally)
-    check_finite(tally)
+    check_finite(tally, learning)
     return tally
 
 
-def check_finite(tally: Tally) -> None:
-    """Raise NonFiniteLossError that names the first block, or the readout, whose values are no longer finite."""
+def check_finite(tally: Tally, learning: Iterable[Tensor]) -> None:
+    """Raise NonFiniteLossError naming the first block whose objective, or that the loss or a weight, is not finite."""
     for block, terms in tally.terms.items():
         if not bool(torch.stack(terms["objective"]).isfinite().all()):
             raise NonFiniteLossError(f"the objective of {block} is no longer finite; lower optimizer.lr.local")
     if not bool(torch.stack(tally.losses).isfinite().all()):
         raise NonFiniteLossError("the readout's loss is no longer finite; lower optimizer.lr")
+    if not all(bool(parameter.isfinite().all()) for parameter in learning):
+        raise NonFiniteLossError("a weight is no longer finite after the epoch's last step; lower optimizer.lr")
 
 
 def empty_curves() -> dict[str, Any]:
