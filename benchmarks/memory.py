@@ -11,12 +11,12 @@ import weakref
 from pathlib import Path
 
 import torch
-from timing import tell
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
+from timing import tell
 
 BATCH, WIDTH = 256, 256
 

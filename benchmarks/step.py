@@ -1,5 +1,8 @@
 """One training step beside its unavoidable matrix products, and beside the same objective by autograd.
 
+The bf16 products are timed twice: on tensors that are bf16 already, and on the fp32 tensors that a step has (master
+weights, fp32 activities and gradients), which must be read, rounded and written.
+
     THP_MEM_ALLOC_ENABLE=1 python benchmarks/step.py [--json FILE] [--threads 2]          as `make bench` does
 
 Batch 256, 3 x 1024 on 784 inputs, Gaussian kernel, 32 groups, divisive norm, dropout 0.01, and the fused SGD step.
@@ -12,6 +15,7 @@ from pathlib import Path
 import torch
 
 from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
+from infohebb.functional.products import Precision, product
 from infohebb.training import make_optimizer
 from infohebb.training.devices import keep_freed_memory
 from peer import AutogradPeer
@@ -27,21 +31,21 @@ BOUNDS = {
 }
 
 
-def products(dtype: torch.dtype) -> Callable[[], None]:
-    """Forward and weight-gradient product of each layer."""
+def products(dtype: torch.dtype, precision: Precision = "fp32") -> Callable[[], None]:
+    """Forward and weight-gradient product of each layer, on operands of that type."""
     ins = [torch.randn(BATCH, n).to(dtype) for n in (INPUTS, *WIDTHS[:-1])]
     weights = [torch.randn(n, x.shape[1]).to(dtype) for n, x in zip(WIDTHS, ins, strict=True)]
     errors = [torch.randn(BATCH, n).to(dtype) for n in WIDTHS]
 
     def run() -> None:
         for x, weight, error in zip(ins, weights, errors, strict=True):
-            x @ weight.T
-            error.T @ x
+            product(x, weight.T, precision)
+            product(error.T, x, precision)
 
     return run
 
 
-def step(rule: LearningRule, precision: str, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+def step(rule: LearningRule, precision: Precision, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
     """A training step of the rule."""
     network = MLP(INPUTS, 10, WIDTHS, divisive_norm={"groups": 32}, dropout=0.01)
     network.precision = precision
@@ -74,6 +78,7 @@ def main() -> None:
         "fp32 products": products(torch.float32),
         "fp32 step": step(KernelizedBottleneck(), "fp32", x, labels),
         "bf16 products": products(torch.bfloat16),
+        "bf16 products of fp32 tensors": products(torch.float32, "bf16"),
         "bf16 step": step(KernelizedBottleneck(), "bf16", x, labels),
         "fp32 autograd": lambda: peer.step(x, labels),
         "fp32 backprop": step(Backprop(), "fp32", x, labels),
@@ -83,6 +88,7 @@ def main() -> None:
     pairs = [
         ("fp32 step", "fp32 products", "fp32 step / its products"),
         ("bf16 step", "bf16 products", "bf16 step / its products"),
+        ("bf16 step", "bf16 products of fp32 tensors", "bf16 step / its products of fp32 tensors"),
         ("fp32 autograd", "fp32 step", "fp32 autograd / fp32 step"),
         ("fp32 autograd", "bf16 step", "fp32 autograd / bf16 step"),
         ("fp32 step", "bf16 step", "fp32 step / bf16 step"),

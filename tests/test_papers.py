@@ -1,4 +1,4 @@
-"""Equations are findable: each tag stands on one function, and each page lists its paper's equations and where they are."""
+"""Equations are findable: each tag stands on one function, and each page says where its paper's equations are."""
 
 import ast
 import re

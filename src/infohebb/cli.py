@@ -89,6 +89,7 @@ def run(  # noqa: PLR0913, PLR0917  (each option of the command by its name)
         arrays=data,
         device=device,
         validate=validate,
+        origin=recipe if recipe.endswith(".toml") else None,
         tell=typer.echo,
     )
     name, table = load_recipe(recipe)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infohebb.errors import NoSpaceError
+from infohebb.errors import NoSpaceError, RecordConflictError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,10 @@ def full_disk_as_error(path: Path) -> Iterator[None]:
         raise NoSpaceError(message) from error
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Call `write` with a temporary name beside `path`, flush it to the disk, and rename it to `path`.
+def write_whole(path: Path, write: Callable[[Path], object], *, once: bool = False) -> Path:
+    """Call `write` with a temporary name beside `path`, flush it to the disk, and give it the name `path`.
 
+    With `once` a file that has appeared there meanwhile is an error (RecordConflictError), not overwritten.
     Raises NoSpaceError when the disk is full; whatever stood at `path` is then still there.
     """
     with full_disk_as_error(path):
@@ -37,7 +38,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
             write(part)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-            part.replace(path)
+            if once:
+                os.link(part, path)
+            else:
+                part.replace(path)
+        except FileExistsError as error:
+            raise RecordConflictError(f"{path} appeared meanwhile: another process runs this row") from error
         finally:
             part.unlink(missing_ok=True)
     return path
@@ -52,3 +58,25 @@ def write_arrays(path: Path, arrays: "dict[str, np.ndarray]") -> Path:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     return write_whole(path, write)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` while inside.  Raises RecordConflictError when another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: two processes on one row are then the user's to avoid
+        yield
+        return
+    with full_disk_as_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RecordConflictError(f"{path.parent}: another process runs this row; wait for it") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

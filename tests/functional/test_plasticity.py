@@ -21,18 +21,20 @@ def test_three_factor_gives_each_group_its_own_number():
         for i in range(6):
             for j in range(5):
                 expected[i, j] += FACTOR[sample, i // 2] * POST[sample, i] * PRE[sample, j]
-    assert_close(plasticity.three_factor(PRE, POST, FACTOR), expected, 1e-14)
+    assert_close(plasticity.hebbian(PRE, plasticity.modulate(FACTOR, POST)), expected, 1e-14)
 
 
-def test_broadcast_leaves_the_postsynaptic_factor_as_it_was():
+def test_modulate_leaves_the_postsynaptic_factor_as_it_was():
     before = POST.clone()
-    got = plasticity.broadcast(FACTOR, POST)
+    got = plasticity.modulate(FACTOR, POST)
     assert torch.equal(POST, before)
     assert all(got[s, i] == FACTOR[s, i // 2] * POST[s, i] for s in range(4) for i in range(6))
 
 
 def test_the_precision_reaches_the_product():
     pre, post, factor = (normal(40, 60, seed=seed).float() for seed in (0, 1, 2))
-    full, rounded = (plasticity.three_factor(pre, post, factor, precision) for precision in ("fp32", "bf16"))
+    full, rounded = (
+        plasticity.hebbian(pre, plasticity.modulate(factor, post), precision) for precision in ("fp32", "bf16")
+    )
     assert not torch.equal(full, rounded)
     assert_close(rounded, full, 1e-2)

@@ -28,14 +28,14 @@ class PowerFailureError(Exception):
     """The power fails."""
 
 
-def go(folder=None, optimizer="sgd", make=rule, epochs=4, on_batch=None):
+def go(folder=None, optimizer="sgd", make=rule, epochs=4, on_batch=None, batch=20):
     net, learning = network(**OPTIONS), make()
     if on_batch:
         count, learn = iter(range(1000)), learning.learn
         learning.learn = lambda *a, **k: on_batch(next(count)) or learn(*a, **k)
     options = OPTIMIZERS[optimizer] if make is rule else {"name": optimizer, "lr": 0.02}
     checkpoints = Checkpoints(folder, {"a": 1}) if folder else None
-    settings = {"epochs": epochs, "batch": 20, "milestones": [2], "optimizer": options, "checkpoints": checkpoints}
+    settings = {"epochs": epochs, "batch": batch, "milestones": [2], "optimizer": options, "checkpoints": checkpoints}
     curves = train(net, learning, data(), **settings)
     del curves["seconds"]
     return weights(net), curves
@@ -81,7 +81,8 @@ def test_only_the_newest_checkpoint_is_kept_and_it_has_four_files(tmp_path):
     names = ["config.json", "network.safetensors", "rule.safetensors", "state.pt"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert same(load_file(folder / "network.safetensors"), final)
-    assert read_config(tmp_path) == read_config(folder) == {"a": 1}
+    assert read_config(tmp_path) == read_config(folder)
+    assert read_config(folder)["a"] == 1
 
 
 @pytest.mark.parametrize("where", ["torch.save", "os.fsync", "json.dumps"])
@@ -202,6 +203,9 @@ def test_a_damaged_file_is_named(tmp_path, file, damage):
         path.write_bytes(changed[damage])
     if file == "network.safetensors" and damage == "gone":
         assert latest(tmp_path) == path.parent
+    if file == "state.pt" and damage == "gone":  # a finished run, of which only the weights were kept: it starts again
+        go(tmp_path)
+        return
     with pytest.raises(CorruptFileError, match=rf"epoch0001/{file} cannot be read"):
         go(tmp_path)
 
@@ -222,10 +226,17 @@ def test_every_cut_of_the_state_is_found(tmp_path):
     content = path.read_bytes()
     net = network(**OPTIONS)
     stepper = torch.optim.SGD(net.parameters(), lr=0.1)
+    config = read_config(tmp_path)
     for length in range(0, len(content), max(1, len(content) // 40)):
         path.write_bytes(content[:length])
         with pytest.raises(CorruptFileError):
-            resume(tmp_path, net, rule(), stepper, {"a": 1})
+            resume(tmp_path, net, rule(), stepper, config)
+
+
+def test_other_settings_do_not_go_on(tmp_path):
+    go(tmp_path, epochs=1)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        go(tmp_path, batch=7)
 
 
 def test_no_checkpoint_is_no_error_for_training_and_one_for_reading(tmp_path):
@@ -249,6 +260,6 @@ def test_files_are_what_their_names_say(tmp_path):
     assert zipfile.is_zipfile(folder / "state.pt")
     state = torch.load(folder / "state.pt", weights_only=True)
     assert set(state) == {"epoch", "curves", "random", "optimizer"}
-    assert json.loads((folder / "config.json").read_text()) == {"a": 1}
+    assert json.loads((folder / "config.json").read_text())["a"] == 1
     save_file({}, tmp_path / "empty.safetensors")
     assert load_file(folder / "rule.safetensors") == load_file(tmp_path / "empty.safetensors") == {}

@@ -3,7 +3,7 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
@@ -120,19 +120,21 @@ def from_arrays(
     return DataSet(name, train, test, _count_classes([train, test], classes, name))
 
 
-def from_npz(path: str | os.PathLike[str]) -> DataSet:
+def from_npz(path: str | os.PathLike[str], *, test: bool = True) -> DataSet:
     """A data set from an .npz file with arrays `x`, `y` and, if there is a test set, `x_test`, `y_test`.
 
-    Without a test set, a fifth of the samples, drawn by a permutation with seed 0, becomes one. The rest is as in
+    Without a test set, a fifth of the samples, drawn by a permutation with seed 0, becomes one; `test=False` leaves the
+    test set out, and `x_test`, `y_test` unread. The rest is as in
     `from_arrays`, errors included; also raises MissingDataError, CorruptFileError, UsageError (no `x` or no `y`).
     """
     path = Path(path)
-    arrays = read_npz(path)
+    arrays = read_npz(path, ("x", "y", "x_test", "y_test") if test else ("x", "y"))
     if not {"x", "y"} <= set(arrays):
         found = ", ".join(sorted(arrays)) or "nothing"
         raise UsageError(f"{path} holds {found}; it needs arrays named x and y (and may have x_test, y_test)")
     data = from_arrays(arrays["x"], arrays["y"], arrays.get("x_test"), arrays.get("y_test"), name=path.stem)
-    return _with_test_set(data) if data.test is None else data
+    whole = _with_test_set(data) if data.test is None else data
+    return whole if test else replace(whole, test=None)
 
 
 def _split_of(inputs: Values, targets: Values, classes: int | None, place: str) -> Split:
@@ -159,19 +161,19 @@ def _with_test_set(data: DataSet) -> DataSet:
     return hold_out(data, order, max(1, samples // 5))
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Those of the arrays x, y, x_test, y_test that an .npz file holds.  Raises MissingDataError, CorruptFileError."""
+def read_npz(path: Path, names: Sequence[str] = ("x", "y", "x_test", "y_test")) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an .npz file holds.  Raises MissingDataError, CorruptFileError."""
     try:
         with path.open("rb") as stream:
-            return _unpack_npz(stream, path)
+            return _unpack_npz(stream, path, names)
     except OSError as error:
         raise MissingDataError(f"cannot read {path} ({error.strerror}); give the path of an .npz file") from error
 
 
-def _unpack_npz(stream: BufferedReader, path: Path) -> dict[str, np.ndarray]:
+def _unpack_npz(stream: BufferedReader, path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(stream, allow_pickle=False) as file:
-            return {key: file[key] for key in file if key in {"x", "y", "x_test", "y_test"}}
+            return {key: file[key] for key in file if key in names}
     except BROKEN as error:
         message = f"{path} is no .npz file of plain number arrays; write it with numpy.savez(path, x=x, y=y)"
         raise CorruptFileError(message) from error

@@ -31,7 +31,9 @@ def build_data(config: Mapping[str, Any], data_dir: Path | None = None, *, valid
     """
     options = {"name": "digits", **config["data"]}
     check_arguments("data", _data_words, options)
-    return from_npz(options["path"]) if "path" in options else load(options["name"], data_dir, test=not validate)
+    if "path" in options:
+        return from_npz(options["path"], test=not validate)
+    return load(options["name"], data_dir, test=not validate)
 
 
 def _data_words(name: str = "digits", path: str | None = None) -> None:
@@ -75,6 +77,31 @@ def check_config(config: Mapping[str, Any]) -> None:
     named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
     check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
     check_options(optimizer_class(named["name"]), optimizer)
+
+
+def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The five sections with every default written out, so that a record keeps its meaning when a default changes."""
+    optimizer = {"name": "sgd", **config["optimizer"]}
+    network = _defaults(NETWORKS[config["network"].get("name", "mlp")], config["network"], ("inputs", "outputs"))
+    rule = rules.registry()[config["rule"].get("name", "KernelizedBottleneck")]
+    training = {name: p for name, p in inspect.signature(train).parameters.items() if name in TRAINING}
+    return {
+        "data": {**({} if "path" in config["data"] else {"name": "digits"}), **config["data"]},
+        "network": {"name": "mlp", **network, **config["network"]},
+        "rule": {"name": "KernelizedBottleneck", **_defaults(rule, config["rule"]), **config["rule"]},
+        "optimizer": optimizer,
+        "training": {**{name: _plain(p.default) for name, p in training.items()}, **config["training"]},
+    }
+
+
+def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    parameters = inspect.signature(make).parameters
+    return {name: _plain(p.default) for name, p in parameters.items() if name not in (*without, *given)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def load_network(checkpoint: str | Path) -> Layered:
@@ -127,4 +154,4 @@ def check_arguments(
         raise recipe_error(error, section) from error
 
 
-__all__ = ["build_data", "build_network", "build_rule", "check_config", "load_network"]
+__all__ = ["build_data", "build_network", "build_rule", "check_config", "load_network", "resolved"]

@@ -29,11 +29,13 @@ class Record(pydantic.BaseModel):
     curves: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, str]
-    commit: str | None
+    commit: str | None  # of the source, when the run, or its last part, began
     device: str
     wall_seconds: float
     peak_memory_bytes: int
     peak_memory_method: str
+    origin: str | None = None  # the .toml file of a recipe that did not come with the package
+    overrides: list[str] = []  # what --set, --epochs and the like changed
     path: Path | None = pydantic.Field(default=None, exclude=True)  # where it was read from
 
     @property
@@ -56,7 +58,7 @@ def write_record(record: Record, path: Path) -> Path:
     if path.exists():
         raise RecordConflictError(f"{path} exists and records are written once; choose another folder with --out")
     text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
-    return write_whole(path, lambda part: part.write_text(text))
+    return write_whole(path, lambda part: part.write_text(text), once=True)
 
 
 def read_record(path: Path) -> Record:

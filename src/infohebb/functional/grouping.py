@@ -43,12 +43,7 @@ def raise_to(u: Signal, power: float) -> Signal:
 
 def normalise_groups(grouped: Grouped, power: float) -> Float[Tensor, "m c s"]:
     """r = zc / u^power.  [KIB eq. 17]"""
-    return grouped.centred * normaliser(grouped, power)
-
-
-def normaliser(grouped: Grouped, power: float) -> Float[Tensor, "m c 1"]:
-    """1 / u^power, for each group's members."""
-    return raise_to(grouped.variance, -power).unsqueeze(-1)
+    return grouped.centred * raise_to(grouped.variance, -power).unsqueeze(-1)
 
 
 def divisive_normalisation(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0) -> Activity:

@@ -116,8 +116,8 @@ def label_gram(labels: Int[Tensor, "m"], classes: int, dtype: torch.dtype = torc
 
     It is the cosine kernel of one-hot labels minus 1/N, in closed form.
     """
-    one, different = torch.tensor([1, -1 / max(classes - 1, 1)], dtype=dtype, device=labels.device)
-    return torch.where(labels[:, None] == labels, one, different)
+    one = torch.ones((), dtype=dtype, device=labels.device)
+    return torch.where(labels[:, None] == labels, one, -1 / max(classes - 1, 1))
 
 
 def label_gram_frequency_centred(labels: Int[Tensor, "m"], frequencies: Float[Tensor, "classes"]) -> Gram:

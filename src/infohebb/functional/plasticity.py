@@ -19,12 +19,7 @@ def hebbian(pre: Pre, post: Post, precision: Precision = "fp32") -> Weight:
     return product(post.T, pre, precision)
 
 
-def broadcast(third_factor: Float[Tensor, "m c"], post: Post) -> Post:
-    """Third factor × post: each group's number multiplies all of its members."""
+def modulate(third_factor: Float[Tensor, "m c"], post: Post) -> Post:
+    """Third factor × post, one number for each sample and group of neurons; × pre it is the rule.  [KIB eq. 18]"""
     grouped = post.view(*third_factor.shape, -1)
     return (grouped * third_factor.unsqueeze(-1)).view(post.shape)
-
-
-def three_factor(pre: Pre, post: Post, third_factor: Float[Tensor, "m c"], precision: Precision = "fp32") -> Weight:
-    """pre × post × third factor, summed over the batch: one scalar for each sample and group.  [KIB eq. 18]"""
-    return hebbian(pre, broadcast(third_factor, post), precision)

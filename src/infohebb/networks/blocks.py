@@ -38,6 +38,10 @@ class DivisiveNorm(nn.Module):
         super().__init__()
         if groups < 2:
             raise GroupingError(f"{groups} group: its variance centred over groups is zero for ever; take 2 or more")
+        if delta < 0:
+            raise GroupingError(
+                f"delta {delta} below 0 makes variances negative; take 0 (no silent groups then) or more"
+            )
         self.groups, self.power, self.delta = groups, power, delta
 
     def forward(self, activity: Activity) -> Activity:
@@ -82,6 +86,8 @@ class Block(nn.Module):
             batch_norm.running_mean is None or batch_norm.weight is None or not batch_norm.momentum
         ):
             raise MismatchError("a block's batch norm needs affine weights, running statistics and a momentum")
+        if layer_norm is not None and layer_norm.elementwise_affine:
+            raise MismatchError("a block's layer norm has no weights of its own: take elementwise_affine=False")
         self.weight, self.bias = synapses.weight, synapses.bias
         self.nonlinearity = nonlinearity
         self.batch_norm, self.layer_norm, self.divisive_norm = batch_norm, layer_norm, divisive_norm

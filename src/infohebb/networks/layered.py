@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from infohebb.errors import MismatchError
 from infohebb.functional.products import Precision
 from infohebb.networks.blocks import Block
 
@@ -15,6 +16,11 @@ class Layered(nn.Module):
     def __init__(self, blocks: Iterable[Block], readout: nn.Linear):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
+        for position, block in enumerate(self.blocks):
+            if not isinstance(block, Block):
+                raise MismatchError(
+                    f"blocks.{position} is a {type(block).__name__}; a Layered network is made of Blocks"
+                )
         self.readout = readout
         self.precision = "fp32"
 

@@ -39,6 +39,8 @@ class MLP(Layered):
         features = inputs if isinstance(inputs, int) else math.prod(inputs)
         if min(features, outputs, *widths) < 1:
             raise MismatchError(f"no layer may be empty: {features} inputs, widths {list(widths)}, {outputs} outputs")
+        if norm not in (None, "batch", "layer"):
+            raise unknown_name("norm", str(norm), ("batch", "layer"))
         if not 0 <= dropout < 1:
             raise MismatchError(f"dropout {dropout} is no probability below 1")
         chosen = _nonlinearity(nonlinearity, slope)
@@ -68,4 +70,7 @@ def _divisive_norm(options: DivisiveNorm | dict[str, Any] | None) -> DivisiveNor
     """A module for each block: it is no state that blocks could share."""
     if isinstance(options, DivisiveNorm):
         return DivisiveNorm(options.groups, options.power, options.delta)
-    return None if options is None else DivisiveNorm(**options)
+    try:
+        return None if options is None else DivisiveNorm(**options)
+    except TypeError as error:
+        raise MismatchError(f"divisive_norm takes groups, power and delta, not {options!r}") from error

@@ -1,6 +1,7 @@
 """One self-contained HTML page: tables beside the published numbers, figures of every row, how it was measured."""
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,25 @@ def page(records: Sequence[Record]) -> str:
 
 def command(row: Summary) -> str:
     """What runs this row again."""
-    name = row.row.replace("'", "'\"'\"'")
-    validate = " --validate" if row.measure.split == "validation" else ""
-    precision = row.records[0].config.get("training", {}).get("precision")
-    rounded = f" --precision {precision}" if precision else ""
-    return f"infohebb run {row.recipe} --only '{name}' --seeds {','.join(map(str, row.seeds))}{rounded}{validate}"
+    record = row.records[0]
+    path = record.config.get("data", {}).get("path")
+    name = "/".join(["*", *row.row.split("/")[1:]]) if path else row.row
+    words = ["infohebb", "run", record.origin or row.recipe, "--only", _quoted(name), "--seeds"]
+    words.append(",".join(map(str, row.seeds)))
+    words += ["--data", shlex.quote(path)] if path else []
+    words += [part for setting in _settings(record) for part in ("--set", _quoted(setting))]
+    words += ["--validate"] if row.measure.split == "validation" else []
+    return " ".join(words)
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if "'" not in text else shlex.quote(text)
+
+
+def _settings(record: Record) -> list[str]:
+    """The overrides; records from before they were written still tell their precision."""
+    precision = record.config.get("training", {}).get("precision", "fp32")
+    return record.overrides or ([] if precision == "fp32" else [f"training.precision={precision}"])
 
 
 def _environment() -> jinja2.Environment:

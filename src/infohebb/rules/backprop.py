@@ -1,15 +1,17 @@
 """Backpropagation, the reference: the one rule whose errors are found by autograd."""
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from infohebb.errors import unknown_name
 from infohebb.functional.products import Precision, rounded_operands
 from infohebb.networks import Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
-from infohebb.rules.layered import Loss, assign_gradients, block_signals, readout_signals, synaptic_gradients
+from infohebb.rules.layered import Loss, assign_gradients, block_signals, learning, readout_signals, synaptic_gradients
 
 
 class Backprop(LearningRule):
@@ -28,7 +30,13 @@ class Backprop(LearningRule):
 
     def groups(self, network: Layered) -> dict[str, list[Parameter]]:
         """All parameters, at the `readout` rate, as the papers call the rate of what cross-entropy trains."""
-        return {"readout": list(network.parameters())}
+        return {"readout": learning([network])}
+
+    def attach(self, network: Any) -> None:
+        """Check network and loss."""
+        super().attach(network)
+        if self.loss not in (None, "cross_entropy", "mean_squared_error"):
+            raise unknown_name("loss", str(self.loss), ("cross_entropy", "mean_squared_error"))
 
     def learn(
         self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
@@ -69,5 +77,7 @@ def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, T
 
 def carry_down(logits: Tensor, error: Tensor, hidden: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
     """The error at each block's hidden activity, from the error at the logits, by autograd."""
+    if not hidden:
+        return ()
     with rounded_operands() if precision == "bf16" else contextlib.nullcontext():
         return torch.autograd.grad(logits, hidden, error)

@@ -104,6 +104,10 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
     if targets.is_floating_point():
         if targets.dim() != 2 or targets.shape[1] != outputs:
             raise MismatchError(f"continuous targets {tuple(targets.shape)} do not fit a readout of {outputs}")
+    elif targets.dim() != 1 or targets.dtype not in (torch.int64, torch.int32):
+        raise LabelError(
+            f"labels {targets.dtype}{list(targets.shape)}: give one int64 class index per sample, shape (m)"
+        )
     elif targets.device.type == "cpu":
         low, high = map(int, targets.aminmax())
         if low >= 0 and high < outputs:

@@ -41,6 +41,10 @@ KERNELS: dict[str, Callable[[float], Kernel]] = {
     "cosine": lambda sigma: kernels.cosine(),  # noqa: ARG005
     "linear": lambda sigma: kernels.linear(),  # noqa: ARG005
 }
+UNBALANCED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "frequency_centred_labels": kernels.label_gram_frequency_centred,
+    "inverse_frequency_labels": kernels.label_gram_inverse_frequency,
+}
 NEEDS_INPUT = {"phsic_bottleneck", "hsic_bottleneck", "nhsic_bottleneck"}
 
 
@@ -134,8 +138,8 @@ class KernelizedBottleneck(LayeredRule):
         grouped = grouping.group(response.activity, settings.groups, settings.delta)
         v = grouping.group_signal(grouped.variance, settings.power)
         Q, terms = self._coupling(v, context)
-        third_factor = grouping.group_factor(Q @ v, settings.power, grouped.centred.shape[-1])
-        post = grouped.centred.mul_(grouping.normaliser(grouped, 1 - settings.power)).view_as(response.activity)
+        third_factor = grouping.group_factor(Q @ v, settings.power, block.width // settings.groups)
+        post = grouping.normalise_groups(grouped, 1 - settings.power).view_as(response.activity)
         signals = self._signals(block, response, {"third_factor": third_factor, "post": post})
         return LocalStep(signals, terms, post)
 
@@ -179,7 +183,7 @@ class KernelizedBottleneck(LayeredRule):
 def activity_error(signals: Signals) -> Tensor:
     """dL/dz: a number per group, or per pair of moments, times the postsynaptic factor."""
     if "third_factor" in signals:
-        return plasticity.broadcast(signals["third_factor"], signals["post"])
+        return plasticity.modulate(signals["third_factor"], signals["post"])
     return signals["pair_factor"] @ signals["post"]
 
 
@@ -197,15 +201,14 @@ def target_gram(
 ) -> Tensor:
     """Gram matrix (m × m) of class indices (m), or of numbers (m × d), by the kernel of that name."""
     if targets.is_floating_point():
+        if kernel in UNBALANCED:
+            raise MismatchError(f"target_kernel {kernel!r} needs class labels, not numbers")
         continuous = kernels.gaussian(1.0, "median") if kernel == "labels" else named_kernel(kernel, sigma)
         return continuous.gram(targets.to(dtype))
     if kernel == "labels":
         return kernels.label_gram(targets, classes, dtype)
-    frequencies = kernels.class_frequencies(targets, classes, dtype)
-    if kernel == "frequency_centred_labels":
-        return kernels.label_gram_frequency_centred(targets, frequencies)
-    if kernel == "inverse_frequency_labels":
-        return kernels.label_gram_inverse_frequency(targets, frequencies)
+    if isinstance(kernel, str) and kernel in UNBALANCED:
+        return UNBALANCED[kernel](targets, kernels.class_frequencies(targets, classes, dtype))
     return named_kernel(kernel, sigma).gram(torch.eye(classes, dtype=dtype, device=targets.device)[targets])
 
 

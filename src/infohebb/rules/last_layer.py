@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from infohebb.networks import Block, Layered, Response
-from infohebb.rules.layered import LayeredRule, LocalStep
+from infohebb.rules.layered import LayeredRule, LocalStep, learning
 
 
 class LastLayer(LayeredRule):
@@ -12,7 +12,7 @@ class LastLayer(LayeredRule):
 
     def groups(self, network: Layered) -> dict[str, list[Parameter]]:
         """The readout alone."""
-        return {"readout": list(network.readout.parameters())}
+        return {"readout": learning([network.readout])}
 
     def local_step(self, block: Block, response: Response, context: None) -> LocalStep:
         """Nothing."""

@@ -1,18 +1,25 @@
 """The walk that rules on layered networks share: block by block, each learning from what it has at hand."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from infohebb.errors import MismatchError
 from infohebb.functional import normalisation, plasticity, readout
 from infohebb.functional.products import Precision
 from infohebb.networks import Block, Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
 
 Loss = Literal["cross_entropy", "mean_squared_error"]
+
+
+def learning(layers: Iterable[nn.Module]) -> list[Parameter]:
+    """The layers' parameters that are not frozen."""
+    return [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
 
 
 class LocalStep(NamedTuple):
@@ -40,8 +47,7 @@ class LayeredRule(LearningRule):
 
     def groups(self, network: Layered) -> dict[str, list[Parameter]]:
         """Blocks learn at the `local` rate, the readout at the `readout` rate."""
-        local = [p for _, block in network.named_blocks() for p in block.parameters()]
-        return {"local": local, "readout": list(network.readout.parameters())}
+        return {"local": learning(block for _, block in network.named_blocks()), "readout": learning([network.readout])}
 
     @torch.no_grad()
     def learn(
@@ -93,7 +99,7 @@ def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "
 def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
     """Store each gradient in `.grad` of the layer's parameter of that name, if it has one."""
     for name, parameter in layer.named_parameters():
-        parameter.grad = gradients.get(name)
+        parameter.grad = gradients.get(name) if parameter.requires_grad else None
 
 
 def block_signals(block: Block, response: Response) -> Signals:
@@ -112,6 +118,9 @@ def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | Non
 
     Without a `loss` named it is cross-entropy for class indices and the mean squared error for numbers.
     """
-    squared = targets.is_floating_point() if loss is None else loss == "mean_squared_error"
+    continuous = targets.is_floating_point()
+    if continuous and loss == "cross_entropy":
+        raise MismatchError("cross-entropy needs class labels, not numbers; take mean_squared_error")
+    squared = continuous or loss == "mean_squared_error"
     value, error = (readout.mean_squared_error if squared else readout.cross_entropy)(logits, targets)
     return value, {"pre": x, "bias_pre": torch.ones((), dtype=x.dtype, device=x.device), "error": error}

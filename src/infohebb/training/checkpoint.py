@@ -56,10 +56,19 @@ def save_checkpoint(
             part.rename(whole)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    for older in [*sorted(folder.glob("epoch*")), *folder.glob(".epoch*.part")]:  # and what a killed process left
-        if older != whole:
+    for older in folder.glob("epoch*"):
+        if _age(older) < _age(whole):
             shutil.rmtree(older)
+    for left in folder.glob(".epoch*.part"):  # by a killed process
+        shutil.rmtree(left)
     return whole
+
+
+def drop_state(folder: Path) -> None:
+    """Keep what a finished run is still good for: its weights and its configuration."""
+    found = latest(folder)
+    if found is not None:
+        (found / "state.pt").unlink(missing_ok=True)
 
 
 def _state(progress: Progress, optimizer: Optimizer) -> bytes:
@@ -85,7 +94,12 @@ def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint below `folder`, or `folder` itself if it is one."""
     if (folder / "network.safetensors").exists() or (folder / "config.json").exists():
         return folder
-    return max(folder.glob("epoch*"), key=lambda path: (len(path.name), path.name), default=None)
+    return max(folder.glob("epoch*"), key=_age, default=None)
+
+
+def _age(folder: Path) -> tuple[int, str]:
+    """What sorts epoch folders, past epoch 9999 too."""
+    return len(folder.name), folder.name
 
 
 def _existing(checkpoint: Path) -> Path:
@@ -123,6 +137,11 @@ def _load(found: Path, module: nn.Module, file: str) -> None:
         raise CheckpointError(f"{found} holds weights of another network than the one given") from error
 
 
+def _is_finished(found: Path) -> bool:
+    """Whether only weights and configuration were kept."""
+    return (found / "network.safetensors").exists() and not (found / "state.pt").exists()
+
+
 def resume(
     folder: Path, network: nn.Module, rule: nn.Module, optimizer: Optimizer, config: dict[str, Any]
 ) -> Progress | None:
@@ -131,14 +150,14 @@ def resume(
     Raises CheckpointError when another configuration made it, CorruptFileError when it cannot be read.
     """
     found = latest(folder)
-    if found is None:
+    if found is None or _is_finished(found):
         return None
     if _config(found) != json.loads(json.dumps(config)):
         raise CheckpointError(f"{found} is a checkpoint of another configuration; delete it or choose another --out")
     _load(found, network, "network.safetensors")
     _load(found, rule, "rule.safetensors")
     try:
-        state = torch.load(found / "state.pt", weights_only=True)
+        state = torch.load(found / "state.pt", weights_only=True, map_location="cpu")
         optimizer.load_state_dict(state["optimizer"])
         restore_random_state(state["random"])
         return Progress(state["epoch"], state["curves"])

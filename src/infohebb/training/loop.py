@@ -1,6 +1,7 @@
 """Training: the same loop for every rule, network and optimizer."""
 
 import contextlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ class Checkpoints:
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
 
+    def of(self, settings: Mapping[str, Any]) -> "Checkpoints":
+        """The same with the settings of a training in the configuration: another one is not gone on with."""
+        return Checkpoints(self.folder, {**self.config, "settings": settings})
+
 
 def train(  # noqa: PLR0913  (the public face: each setting by its name)
     network: nn.Module,
@@ -54,15 +59,17 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a
     DataSet; or any re-iterable loader of (inputs, targets) tensors. `optimizer`: the keyword arguments of
     `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied by `factor` after each epoch in
-    `milestones`. `precision` is that of the blocks' matrix products. `seed` draws all randomness inside and leaves the
-    caller's alone; None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored and
-    the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
+    `milestones`. `precision` is that of the blocks' matrix products; it and `device` stay the network's afterwards.
+    `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
+    is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
+    and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
     Curves: `epoch`, `train_loss`, `train_accuracy` (percent, while learning), `test_accuracy` (or `test_error`,
     `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block.
     Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
     """
-    if epochs < 1 or precision not in ("fp32", "bf16") or not factor > 0:
-        raise WrongTypeError(f"training: epochs {epochs}, precision {precision!r}, factor {factor} make no sense")
+    if epochs < 1 or precision not in ("fp32", "bf16") or not factor > 0 or held_out not in ("test", "validation"):
+        words = f"epochs {epochs}, precision {precision!r}, factor {factor}, held_out {held_out!r}"
+        raise WrongTypeError(f"training: {words} make no sense")
     if held_out == "validation":
         data = hold_out_validation(data)
     where = pick_device(device)
@@ -71,11 +78,13 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     source = as_source(data, batch, where, precision_of(network))
     if hasattr(network, "precision"):
         network.precision = precision  # pyright: ignore[reportArgumentType]
-    with seeded(seed) if seed is not None else contextlib.nullcontext():
+    with seeded(seed, where) if seed is not None else contextlib.nullcontext():
         rule.attach(network)
-        rule.to(where)
+        rule.to(where, precision_of(network))
         stepper = prepare_optimizer(rule, network, optimizer)
-        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, checkpoints)
+        words = {"batch": batch, "milestones": list(milestones), "factor": factor, "precision": precision, "seed": seed}
+        kept = checkpoints and checkpoints.of({**words, "rule": type(rule).__name__, "optimizer": _words(stepper)})
+        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept)
         return run.to_the_end(show=progress)
 
 
@@ -86,6 +95,12 @@ def prepare_optimizer(
     if isinstance(optimizer, Optimizer):
         return optimizer
     return make_optimizer(rule.groups(network), **(DEFAULT_OPTIMIZER if optimizer is None else optimizer))
+
+
+def _words(optimizer: Optimizer) -> dict[str, Any]:
+    """What tells one optimizer from another in a checkpoint's configuration, before any step or schedule."""
+    tables = [{key: value for key, value in table.items() if key != "params"} for table in optimizer.param_groups]
+    return {"name": type(optimizer).__name__, "groups": json.loads(json.dumps(tables, default=str))}
 
 
 @dataclass(frozen=True)

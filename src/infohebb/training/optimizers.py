@@ -17,20 +17,21 @@ FUSED = ("sgd", "adam", "adamw", "adagrad")
 def make_optimizer(
     groups: Mapping[str, list[Parameter]],
     name: str = "sgd",
-    lr: PerKind = 0.1,
-    weight_decay: PerKind = 0.0,
+    lr: PerKind | None = None,
+    weight_decay: PerKind | None = None,
     **options: Any,
 ) -> Optimizer:
     """The torch optimizer of that name (sgd, adamw, ...) over the parameters that learn.
 
-    `groups` holds parameters by kind, as `rule.groups(network)`; `lr` and `weight_decay` are one number or one per
-    kind; other options go to torch. Raises UnknownNameError, UnknownKeyError, WrongTypeError.
+    `groups` holds parameters by kind, as `rule.groups(network)`; `lr` and `weight_decay` are one number, one per kind,
+    or torch's own where left out; other options go to torch. Raises UnknownNameError, UnknownKeyError, WrongTypeError.
     """
     kind = optimizer_class(name)
     check_options(kind, options)
-    rates, decays = per_kind("lr", lr, groups), per_kind("weight_decay", weight_decay, groups)
+    asked = {"lr": lr, "weight_decay": weight_decay}
+    numbers = {option: per_kind(option, value, groups) for option, value in asked.items() if value is not None}
     tables = [
-        {"params": parameters, "lr": rates[key], "initial_lr": rates[key], "weight_decay": decays[key]}
+        {"params": parameters, **{option: values[key] for option, values in numbers.items()}}
         for key, parameters in groups.items()
     ]
     if name.lower() in FUSED and not {"foreach", "differentiable"} & options.keys():

@@ -1,0 +1,43 @@
+"""What is asked of a run, and one row and seed of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infohebb.experiments.recipe import Config
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one may ask of a run besides its recipe."""
+
+    out: Path = Path("results")
+    only: str | None = None
+    seeds: Sequence[int] | None = None
+    settings: Sequence[str] = ()
+    data_dir: Path | None = None
+    arrays: Path | None = None
+    device: str = "auto"
+    validate: bool = False
+    origin: str | None = None
+    progress: bool = True
+    tell: Callable[[str], object] = field(default=str)  # is told, line by line, what is done
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row and seed, with its configuration and the place of its record."""
+
+    recipe: str
+    row: str
+    seed: int
+    published: float | None
+    config: Config
+    path: Path
+    overrides: Sequence[str] = ()
+    origin: str | None = None
+
+
+def checkpoints(job: Job) -> Path:
+    """The folder of a job's checkpoints, beside its record."""
+    return job.path.with_suffix(".checkpoint")
