@@ -9,6 +9,7 @@ from infohebb import LearningRule
 from infohebb.errors import MismatchError
 from infohebb.rules.base import Diagnostics
 from infohebb.rules.layered import LayeredRule, LocalStep, block_signals
+from rules.local_classifier import TransportsOwnWeights
 
 
 class Honest(LayeredRule):
@@ -21,6 +22,23 @@ class Honest(LayeredRule):
 
     def factor(self, context):
         return 1.0
+
+
+class Waits(Honest):
+    """Honest too: it learns nothing from its first two batches, and says so."""
+
+    advances = (*Honest.advances, "batches")
+    longest = 2
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def learn(self, network, inputs, targets, **options):
+        self.batches += 1
+        if self.batches > self.longest:
+            return super().learn(network, inputs, targets, **options)
+        return Diagnostics(torch.zeros(()), None, waiting=True)
 
 
 class NeedsArgument(Honest):
@@ -122,6 +140,134 @@ class MixesNeurons(Honest):
         return error + 0.1 * error.roll(1, 1)
 
 
+class MixesBiases(Honest):
+    """Each bias learns from its neighbours' errors."""
+
+    def update(self, signals, precision="fp32"):
+        gradients = super().update(signals, precision)
+        return {name: g + 0.1 * g.roll(1, 0) if name == "bias" else g for name, g in gradients.items()}
+
+
+class MixesBatchNorms(Honest):
+    """Each batch norm's scale learns from its neighbours' errors."""
+
+    def update(self, signals, precision="fp32"):
+        gradients = super().update(signals, precision)
+        return {name: g + 0.1 * g.roll(1, 0) if name == "batch_norm.weight" else g for name, g in gradients.items()}
+
+
+class WideBias(Honest):
+    """Tells each neuron more than a constant as the presynaptic end of its bias."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "bias_pre": response.hidden.mean(0)})
+
+
+class MixesInputs(Honest):
+    """Calls presynaptic what each synapse's neighbours received."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "pre": response.pre + 0.1 * response.pre.roll(1, 1)})
+
+
+class LateralMixer(Honest):
+    """Calls error of a neuron what dense lateral weights, undeclared, bring it from the others."""
+
+    def local_step(self, block, response, context):
+        error = response.hidden @ lateral_weights(block) / block.width
+        return LocalStep({**block_signals(block, response), "error": error}, {})
+
+
+class MixesUnderOneFactor(LateralMixer):
+    """Takes the whole layer for one group."""
+
+    broadcasts = frozenset({"third_factor"})
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "third_factor": torch.ones_like(response.hidden[:, :1])})
+
+
+class MixesTwoNeurons(Honest):
+    """One neuron's error holds one other's."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        step.signals["error"][:, 5] += 0.1 * step.signals["error"][:, 12]
+        return step
+
+
+class MixesLastBatch(Honest):
+    """Each neuron's error depends on its neighbours' activity in the batch before."""
+
+    advances = (*Honest.advances, "last")
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("last", torch.ones(3, 64))
+
+    def attach(self, network):
+        super().attach(network)
+        self.last = self.last.to(next(network.parameters()).dtype)
+
+    def context(self, network, inputs, targets):
+        return list(network.blocks)
+
+    def local_step(self, block, response, context):
+        last = self.last[next(position for position, here in enumerate(context) if here is block), : block.width]
+        step = super().local_step(block, response, None)
+        step.signals["error"] *= last.roll(1)
+        last.copy_(response.hidden.square().mean(0))
+        return step
+
+
+class KeepsErrorsToItself(LateralMixer):
+    """Records an error of zero, and adds in `update` what it kept."""
+
+    def attach(self, network):
+        super().attach(network)
+        self.kept = {}
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        self.kept[block.width] = step.signals["error"]
+        return step._replace(signals={**step.signals, "error": torch.zeros_like(response.hidden)})
+
+    def postsynaptic_error(self, signals):
+        return signals["error"] + self.kept.get(signals["error"].shape[1], 0)
+
+
+class WaitsForEver(Waits):
+    """Always says that it waits."""
+
+    longest = 10**9
+
+
+class FillsWhileWaiting(Waits):
+    """Has a gradient for the readout while it says that it waits."""
+
+    def learn(self, network, inputs, targets, **options):
+        seen = super().learn(network, inputs, targets, **options)
+        if seen.waiting:
+            network.readout.bias.grad = torch.ones_like(network.readout.bias)
+        return seen
+
+
+class AllocatesFloat32(Honest):
+    """Allocates in single precision, whatever the network's."""
+
+    def attach(self, network):
+        super().attach(network)
+        self.register_buffer("lateral", torch.eye(64))
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        error = step.signals["error"] @ self.lateral[: block.width, : block.width]
+        return step._replace(signals={**step.signals, "error": error})
+
+
 class SecretSignal(Honest):
     """Gives its synapses a signal whose role it does not declare."""
 
@@ -150,6 +296,32 @@ class TransportsWeights(Honest):
         above = next(up for here, up in itertools.pairwise(context) if here is block)
         error = response.hidden * above.weight.sum(0)
         return LocalStep({**block_signals(block, response), "error": error}, {})
+
+
+class RemembersWeights(Honest):
+    """Uses the weights above as they were in the batch before."""
+
+    advances = (*Honest.advances, "above")
+
+    def attach(self, network):
+        super().attach(network)
+        like = next(network.parameters())
+        self.register_buffer("above", torch.zeros(len(network.blocks), 64, dtype=like.dtype))
+
+    def context(self, network, inputs, targets):
+        return list(network.blocks)
+
+    def local_step(self, block, response, context):
+        above = self.above[next(position for position, here in enumerate(context) if here is block), : block.width]
+        step = super().local_step(block, response, None)
+        step.signals["error"] *= 1 + above
+        return step
+
+    def learn(self, network, inputs, targets, **options):
+        seen = super().learn(network, inputs, targets, **options)
+        for position, above in enumerate([*network.blocks, network.readout][1:]):
+            self.above[position, : above.weight.shape[1]] = above.weight.detach().sum(0)
+        return seen
 
 
 class ListensToLoss(Honest):
@@ -205,6 +377,12 @@ class Crashes(Honest):
         return response.pre @ response.pre
 
 
+def lateral_weights(block):
+    """Dense weights between a block's neurons, the same for each block of its width."""
+    generator = torch.Generator().manual_seed(block.width)
+    return torch.randn(block.width, block.width, generator=generator).to(block.weight.dtype)
+
+
 class NoRule:
     """Not a rule at all."""
 
@@ -213,13 +391,26 @@ class HalfWritten(LearningRule):
     """Lacks the methods of a rule."""
 
 
+LEARNING = {  # promises that each call `learn`
+    "fills gradients",
+    "keeps no graph",
+    "same seed same gradient",
+    "state round trips",
+    "batch order does not matter",
+    "update follows from signals",
+    "update is local",
+    "presynaptic signals are what came in",
+    "postsynaptic signals are the neurons own",
+    "weights are not transported",
+    "errors are not global",
+}
 BROKEN = {  # which promises each breaks: these, and no other
     NeedsArgument: {"builds without arguments"},
     HalfWritten: {"builds without arguments"},
     RefusesAll: {"trains some network"},
     FailsToAttach: {"attaches to the network", "trains some network"},
     ForgetsGradient: {"fills gradients"},
-    ChangesWeight: {"fills gradients"},
+    ChangesWeight: {"fills gradients", "presynaptic signals are what came in"},
     HidesBuffer: {"fills gradients"},
     KeepsGraph: {"keeps no graph"},
     DisturbsPrediction: {"prediction changes nothing", "fills gradients"},
@@ -227,30 +418,35 @@ BROKEN = {  # which promises each breaks: these, and no other
         "same seed same gradient",
         "state round trips",
         "batch order does not matter",
+        "postsynaptic signals are the neurons own",
         "weights are not transported",
         "errors are not global",
     },
     LosesState: {"state round trips"},
     CountsSamples: {"batch order does not matter"},
     HidesSignal: {"update follows from signals"},
+    KeepsErrorsToItself: {"update follows from signals", "update is local"},
     MixesNeurons: {"update is local"},
+    MixesBiases: {"update is local"},
+    MixesBatchNorms: {"update is local"},
     SecretSignal: {"update is local"},
     WideThirdFactor: {"update is local"},
+    WideBias: {"update is local"},
+    MixesInputs: {"presynaptic signals are what came in"},
+    LateralMixer: {"postsynaptic signals are the neurons own"},
+    MixesUnderOneFactor: {"postsynaptic signals are the neurons own"},
+    MixesTwoNeurons: {"postsynaptic signals are the neurons own"},
+    MixesLastBatch: {"postsynaptic signals are the neurons own"},
     TransportsWeights: {"weights are not transported", "errors are not global"},
-    ListensToLoss: {"errors are not global"},
+    RemembersWeights: {"weights are not transported", "errors are not global"},
+    TransportsOwnWeights: {"weights are not transported"},
+    ListensToLoss: {"errors are not global", "postsynaptic signals are the neurons own"},
     ClaimsTransport: {"weights are not transported"},
     ClaimsGlobalError: {"errors are not global"},
     Unlearns: {"learns blobs", "update follows from signals"},
-    Crashes: {
-        "fills gradients",
-        "keeps no graph",
-        "same seed same gradient",
-        "state round trips",
-        "batch order does not matter",
-        "update follows from signals",
-        "update is local",
-        "weights are not transported",
-        "errors are not global",
-        "learns blobs",
-    },
+    WaitsForEver: {*LEARNING, "learns blobs"},
+    FillsWhileWaiting: LEARNING,
+    AllocatesFloat32: LEARNING,
+    Crashes: {*LEARNING, "learns blobs"},
 }
+SEEN_ON = {MixesBatchNorms: "batch norm, biases"}  # the others are seen on a plain network

@@ -2,11 +2,12 @@
 
 import pytest
 
-from infohebb import rules
+from infohebb import KernelizedBottleneck, rules
 from infohebb.errors import MismatchError, UnknownNameError, UsageError
 from infohebb.rules import LearningRule
 from infohebb.testing import PROMISES, check_rule, example_networks, import_rule
-from rules.broken_rules import BROKEN, Honest, NoRule
+from rules.broken_rules import BROKEN, SEEN_ON, Honest, NoRule, Waits
+from rules.local_classifier import LocalClassifier
 
 WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | {"trains some network", "learns blobs"}
 
@@ -30,16 +31,37 @@ def test_the_registry_holds_rules_that_can_be_built():
         assert rule.__doc__
 
 
-def test_an_honest_rule_holds_on_every_network():
-    checks = check_rule(Honest)
-    assert {check.network for check in checks} == {*example_networks(Honest.network_type), "-", "blobs"}
+CONFIGURATIONS = {
+    "cosine": {"kernel": "cosine"},
+    "linear": {"kernel": "linear"},
+    "hsic": {"objective": "hsic"},
+    "hsic_bottleneck": {"objective": "hsic_bottleneck"},
+    "centre": {"centre": True},
+    "groups": {"groups": 4},
+    "groups and power": {"groups": 4, "power": 0.5},
+}
+
+
+@pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_configurations_of_the_kernelized_bottleneck_keep_the_contract(options):
+    checks = check_rule(lambda: KernelizedBottleneck(**options), strict=False)
+    assert [str(check) for check in checks if check.broken] == []
+    refused = {check.network for check in checks if check.promise.startswith("refused")}
+    assert refused == ({"divisive norm", "dropout"} if "power" in options else set())  # its norm has another power
+
+
+@pytest.mark.parametrize("rule", [Honest, Waits, LocalClassifier], ids=lambda rule: rule.__name__)
+def test_an_honest_rule_holds_on_every_network(rule):
+    checks = check_rule(rule)
+    assert {check.network for check in checks} == {*example_networks(rule.network_type), "-", "blobs"}
     assert all(str(check).startswith("holds  ") for check in checks)
 
 
 @pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
 def test_the_suite_notices_each_way_to_break_it(rule, monkeypatch):
-    plain = {"plain": example_networks(Honest.network_type)["plain"]}
-    monkeypatch.setattr("infohebb.testing.example_networks", lambda kind: plain)
+    name = SEEN_ON.get(rule, "plain")
+    seen_on = {name: example_networks(Honest.network_type)[name]}
+    monkeypatch.setattr("infohebb.testing.example_networks", lambda kind: seen_on)
     assert broken(rule) == BROKEN[rule]
 
 
@@ -54,8 +76,6 @@ def test_a_strict_check_raises_what_is_broken():
 
 
 def test_rules_with_arguments_are_checked_as_what_makes_them():
-    from infohebb import KernelizedBottleneck
-
     checks = check_rule(lambda: KernelizedBottleneck(groups=5), strict=False)  # 5 do not divide layers of 24, 20, 16
     assert [check.promise for check in checks if check.broken] == ["trains some network"]
     refused = [check for check in checks if check.promise.startswith("refused: 5 groups do not cut a layer of 24")]

@@ -76,7 +76,7 @@ class KernelizedBottleneck(LayeredRule):
     Raises GroupingError, MismatchError, UnknownNameError from `attach`.
     """
 
-    broadcasts = frozenset({"third_factor", "pair_factor", "layer_factors"})
+    broadcasts = frozenset({"third_factor", "pair_factor", "layer_mean", "layer_factors"})
 
     def __init__(
         self,
@@ -145,9 +145,9 @@ class KernelizedBottleneck(LayeredRule):
 
     def _plain_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
         z = response.activity
-        z = z - z.mean(1, keepdim=True) if self.centre else z
-        Q, terms = self._coupling(z, context)
-        return LocalStep(self._signals(block, response, {"pair_factor": Q, "post": z}), terms)
+        mean = {"layer_mean": z.mean(1, keepdim=True)} if self.centre else {}
+        Q, terms = self._coupling(centred(z, mean), context)
+        return LocalStep(self._signals(block, response, {"pair_factor": Q, "post": z, **mean}), terms)
 
     def _coupling(self, v: Tensor, context: Grams) -> tuple[Tensor, dict[str, Tensor]]:
         """Q and the terms of the objective for the rows of v."""
@@ -184,7 +184,12 @@ def activity_error(signals: Signals) -> Tensor:
     """dL/dz: a number per group, or per pair of moments, times the postsynaptic factor."""
     if "third_factor" in signals:
         return plasticity.modulate(signals["third_factor"], signals["post"])
-    return signals["pair_factor"] @ signals["post"]
+    return signals["pair_factor"] @ centred(signals["post"], signals)
+
+
+def centred(z: Tensor, signals: Signals) -> Tensor:
+    """z minus its mean over the layer, where that is broadcast."""
+    return z - signals["layer_mean"] if "layer_mean" in signals else z
 
 
 def named_kernel(kernel: str | Kernel, sigma: float) -> Kernel:

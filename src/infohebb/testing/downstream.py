@@ -1,0 +1,73 @@
+"""Promises on what lies above a layer: its weights are not known below, and its errors are not heard there."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from infohebb.rules.base import Signals
+from infohebb.testing.cases import Build, close, largest
+
+
+def weights_are_not_transported(build: Build) -> None:
+    """A weight of another layer, changed so that no activity changes, may matter only where `weight_transport` is
+    declared, and does. Layers of the rule itself, such as local classifiers, count as others."""
+    needed = _downstream_matters(build, silent=True)
+    declared = build().rule.weight_transport
+    assert declared or not needed, f"the update of {needed} depends on a weight downstream: weight transport"
+    assert needed or not declared, "weight_transport is declared, but no update needs it"
+
+
+def errors_are_not_global(build: Build) -> None:
+    """A change downstream may matter only where `global_error` is declared, and does."""
+    needed = _downstream_matters(build, silent=False)
+    declared = build().rule.global_error
+    assert declared or not needed, f"the update of {needed} depends on what happens downstream"
+    assert needed or not declared, "global_error is declared, but no update needs it"
+
+
+def _downstream_matters(build: Build, *, silent: bool) -> str | None:
+    """The first parameter whose update changes with a weight above it, in this batch or in the one before.
+
+    A silent change leaves all activities as they are.
+    """
+    case = build()
+    signals = case.learn_twice().signals
+    gradients = case.gradients()
+    received = build().received()
+    changes = [*_above(received), *(_beside(signals, received) if silent else ())]
+    for layer, pre, below in changes:
+        changed = build()
+        weight = changed.layer(layer).get_parameter("weight")
+        with torch.no_grad():
+            weight += _silent_change(weight, pre) if silent else torch.randn_like(weight)
+        changed.learn_twice()
+        after = changed.gradients()
+        for name in gradients:
+            if name.startswith(below) and not close(gradients[name], after[name], largest(gradients)):
+                return name
+    return None
+
+
+def _above(received: Signals) -> Iterator[tuple[str, Tensor, tuple[str, ...]]]:
+    """Each layer of the network, what it receives, and how the names of parameters below it start."""
+    names = list(received)
+    for position, name in enumerate(names[1:], 1):
+        yield name, received[name], tuple(f"{layer}." for layer in names[:position])
+
+
+def _beside(signals: dict[str, Signals], received: Signals) -> Iterator[tuple[str, Tensor, tuple[str, ...]]]:
+    """The same for layers of the rule, where a silent change exists: all layers of the network may know them."""
+    for layer, given in signals.items():
+        if layer.startswith("rule.") and "pre" in given and given["pre"].shape[1] > len(given["pre"]):
+            yield layer, given["pre"], tuple(f"{other}." for other in received)
+
+
+def _silent_change(weight: Tensor, pre: Tensor) -> Tensor:
+    """A random change of the weight that this batch's inputs cannot see."""
+    assert pre.shape[1] > len(pre), "the layer is too narrow for a silent change"
+    onto_inputs = torch.linalg.pinv(pre) @ pre
+    return torch.randn_like(weight) @ (torch.eye(len(onto_inputs), dtype=weight.dtype) - onto_inputs)
+
+
+PROMISES = (weights_are_not_transported, errors_are_not_global)

@@ -1,0 +1,149 @@
+"""Promises on what a layer's synapses are given, and on what an update makes of it."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from infohebb.networks import Block
+from infohebb.rules.base import POSTSYNAPTIC, PRESYNAPTIC, Signals
+from infohebb.testing.cases import SAMPLES, Build, Case, close, explain, largest
+
+
+def update_follows_from_signals(build: Build) -> None:
+    """`update` of what was recorded, by a rule that never saw the batch, is the gradient of all that learns."""
+    case, stranger = build(), build().rule
+    explained = {}
+    for layer, signals in case.learn(record=True).signals.items():
+        explained |= {f"{layer}.{name}": gradient for name, gradient in explain(stranger, signals).items()}
+    gradients = case.gradients()
+    for name, gradient in gradients.items():
+        assert name in explained, f"no signals explain the gradient of {name}"
+        assert close(explained[name], gradient, largest(gradients)), (
+            f"the recorded signals do not give the gradient of {name}"
+        )
+
+
+def update_is_local(build: Build) -> None:
+    """Entry (i, j) of an update depends on presynaptic j, postsynaptic i, and declared, small broadcasts alone.
+
+    Entry i of a bias's or a batch norm's update depends on postsynaptic i and those broadcasts.
+    """
+    case, stranger = build(), build().rule
+    for layer, signals in case.learn(record=True).signals.items():
+        for name, signal in signals.items():
+            _check_role(case, layer, name, signal)
+        before = explain(stranger, signals)
+        presynaptic = explain(stranger, _nudge(signals, PRESYNAPTIC, 2))["weight"]
+        moved = _moved(before["weight"], presynaptic)
+        assert _moves_only(moved.T, 2), f"{layer}: presynaptic 2 acts on other columns"
+        after = explain(stranger, _nudge(signals, POSTSYNAPTIC, 1))
+        assert _moves_only(_moved(before["weight"], after["weight"]), 1), f"{layer}: postsynaptic 1 acts on other rows"
+        for name in before.keys() - {"weight"}:
+            moved = _moved(before[name], after[name], largest(before))
+            moved[1] = False
+            assert not bool(moved.any()), f"{layer}: postsynaptic 1 acts on other neurons' {name}"
+
+
+def _check_role(case: Case, layer: str, name: str, signal: Tensor) -> None:
+    """A signal is presynaptic, postsynaptic, a bias's one number, or a declared broadcast of few numbers."""
+    if name in PRESYNAPTIC or name in POSTSYNAPTIC:
+        return
+    if name == "bias_pre":
+        assert signal.numel() == 1, f"{layer}: a bias receives one number, not {signal.numel()}"
+        return
+    assert name in case.rule.broadcasts, f"{layer}: signal {name!r} has no declared role"
+    module = case.layer(layer)
+    norm = getattr(module, "divisive_norm", None)
+    factors = norm.groups if norm is not None else len(module.get_parameter("weight")) // 2
+    most = SAMPLES * (factors if name == "third_factor" else SAMPLES)
+    assert signal.numel() <= most, f"{layer}: {name} broadcasts {signal.numel()} numbers, more than {most}"
+
+
+def _nudge(signals: Signals, roles: frozenset[str], position: int) -> Signals:
+    """Signals with those of the given roles changed at one neuron."""
+    changed = dict(signals)
+    for name in roles & signals.keys():
+        changed[name] = signals[name].clone()
+        change = changed[name][..., position]
+        change += torch.linspace(0.3, 0.7, change.numel(), dtype=change.dtype).square().view_as(change)
+    return changed
+
+
+def _moved(before: Tensor, after: Tensor, scale: float | None = None) -> Tensor:
+    """Which numbers changed by more than rounding; `scale` is that of the numbers they are made of."""
+    return (before - after).abs() > 1e-12 * (float(before.abs().max()) if scale is None else scale)
+
+
+def _moves_only(moved: Tensor, row: int) -> bool:
+    """Whether something in a row moved, and nothing elsewhere."""
+    elsewhere = moved.clone()
+    elsewhere[row] = False
+    return bool(moved[row].any()) and not bool(elsewhere.any())
+
+
+def presynaptic_signals_are_what_came_in(build: Build) -> None:
+    """The `pre` that is recorded for a block or the readout is what it received of the batch."""
+    received = build().received()
+    for layer, signals in build().learn(record=True).signals.items():
+        for name in PRESYNAPTIC & signals.keys() if layer in received else ():
+            pre = received[layer]
+            same = signals[name].shape == pre.shape and close(signals[name], pre, largest(received))
+            assert same, f"{layer}: signal {name!r} is not what the layer received"
+
+
+def postsynaptic_signals_are_the_neurons_own(build: Build) -> None:
+    """The weights that neurons receive act on no postsynaptic signal of neurons outside their normalisation group.
+
+    For each pair of groups in a block, there is a change of weights that one group undergoes and the other does not. A
+    rule that declares `global_error` is exempt; so are the readout, whose softmax is its own, and layers of the rule.
+    """
+    case = build()
+    if case.rule.global_error:
+        return
+    recorded = case.learn_twice().signals
+    for layer, block in case.network.named_blocks():
+        signals = {name: signal for name, signal in recorded.get(layer, {}).items() if name in POSTSYNAPTIC}
+        for name, signal in signals.items():
+            assert signal.shape[-1:] == (block.width,), f"{layer}: signal {name!r} has no entry for each neuron"
+        for chosen in _splits(_groups(block, recorded.get(layer, {}))) if signals else ():
+            changed = _signals_after_change(build(), layer, chosen)
+            for name, signal in signals.items():
+                same = close(changed[name][..., ~chosen], signal[..., ~chosen], largest(signals))
+                assert same, f"{layer}: signal {name!r} of a neuron depends on weights of others"
+
+
+def _groups(block: Block, signals: Signals) -> Tensor:
+    """The normalisation group of each neuron: the layer's, a group's of the divisive norm or the rule, or its own."""
+    counts = [1 if block.layer_norm is not None else block.width]
+    if block.layer_norm is None and block.divisive_norm is not None:
+        counts = [block.divisive_norm.groups]
+    elif block.layer_norm is None and "third_factor" in signals:
+        counts += [c for c in signals["third_factor"].shape[1:] if c > 1 and block.width % c == 0]
+    return torch.arange(block.width) // (block.width // min(counts))
+
+
+def _splits(groups: Tensor) -> Iterator[Tensor]:
+    """Masks of whole groups such that each two groups are told apart, either way, by one of them."""
+    for bit in range(int(groups.max()).bit_length()):
+        chosen = (groups >> bit) % 2 == 1
+        yield chosen
+        yield ~chosen
+
+
+def _signals_after_change(case: Case, layer: str, chosen: Tensor) -> Signals:
+    """What a block's synapses are given where the incoming weights of some neurons are others."""
+    weight = case.layer(layer).get_parameter("weight")
+    with torch.no_grad():
+        weight[chosen] += torch.randn(
+            weight[chosen].shape, dtype=weight.dtype, generator=torch.Generator().manual_seed(0)
+        )
+    return case.learn_twice().signals[layer]
+
+
+PROMISES = (
+    update_follows_from_signals,
+    update_is_local,
+    presynaptic_signals_are_what_came_in,
+    postsynaptic_signals_are_the_neurons_own,
+)
