@@ -230,7 +230,7 @@ WRONG = [  # words, exit status, what the line says
     ([*RUN, "--set", "trining.epochs=3"], 2, "no section 'trining'"),
     ([*RUN, "--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean 'epochs'"),
     ([*RUN, "--set", "training.epochs=some"], 2, "training: epochs = 'some'"),
-    ([*RUN, "--epochs", "0"], 2, "epochs 0"),
+    ([*RUN, "--epochs", "0"], 2, "training.epochs = 0"),
     ([*RUN, "--precision", "fp8"], 2, "training: precision = 'fp8'"),
     ([*RUN, "--device", "abacus"], 2, "device 'abacus' cannot be used here"),
     ([*RUN, "--set", "training.batch=0"], 2, "batch size 0"),

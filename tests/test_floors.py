@@ -25,6 +25,7 @@ FLOORS = {  # the part of the package below `infohebb`: its height
     "estimator": 4,
     "report": 5,
     "cli": 6,
+    "__main__": 6,
 }
 BLIND = [{"networks", "data"}]  # parts of one floor that do not see each other
 SHARED_BY_RULES = {"infohebb.rules.base", "infohebb.rules.layered"}

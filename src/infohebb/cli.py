@@ -25,10 +25,18 @@ DataDir = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
-@app.callback()
-def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+@app.callback(invoke_without_command=True)
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     """Options before the command."""
     del debug  # read in main, where errors are caught
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"infohebb {installed('infohebb')}")
+        raise typer.Exit
 
 
 @app.command("list")
@@ -62,7 +70,9 @@ def run(  # noqa: PLR0913, PLR0917  (each option of the command by its name)
     settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, in any number.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set training.epochs=N.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16 products: --set training.precision=…")] = None,
-    data: Annotated[Path | None, typer.Option(help="Your own arrays x, y [x_test, y_test] in an .npz file.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own arrays in an .npz file: x, y and, if you have them, x_test, y_test.")
+    ] = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     validate: Annotated[

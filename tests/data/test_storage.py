@@ -97,7 +97,7 @@ def test_no_network_says_what_to_put_where(monkeypatch, own_cache):
     message = str(caught.value)
     folder = own_cache / "FashionMNIST" / "raw"
     assert f"cannot download {NOBODY}train-images-idx3-ubyte.gz to {folder / 'train-images-idx3-ubyte.gz'}" in message
-    assert f"put what is missing from {NOBODY} into {folder}" in message
+    assert f"labels-idx1-ubyte.gz from {NOBODY} into {folder}" in message
     assert message.endswith("or run: infohebb data fetch fashion_mnist")
     assert "\n" not in message
     assert files_below(own_cache) == set()

@@ -144,8 +144,8 @@ def test_bf16_products_come_close_to_fp32():
 @pytest.mark.parametrize(
     ("error", "words", "options"),
     [
-        (WrongTypeError, "epochs 0", {"epochs": 0}),
-        (WrongTypeError, "factor 0", {"factor": 0.0}),
+        (WrongTypeError, r"training\.epochs = 0", {"epochs": 0}),
+        (WrongTypeError, r"training\.factor = 0", {"factor": 0.0}),
         (MismatchError, "device 'abacus'", {"device": "abacus"}),
     ],
 )

@@ -71,7 +71,8 @@ def _mend(name: str, data_dir: Folder | None) -> str:
     if source.archive:
         by_hand = f"put {source.archive[0]} from {source.url} into {root} and run"
     else:
-        by_hand = f"put what is missing from {source.url} into {root / source.folder}, or run"
+        files = ", ".join([*source.train, *source.test])
+        by_hand = f"put {files} from {source.url} into {root / source.folder}, or run"
     return f"{by_hand}: infohebb data fetch {name}{option}"
 
 

@@ -95,7 +95,8 @@ def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
-    parameters = inspect.signature(make).parameters
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
+    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if p.kind in named}
     return {name: _plain(p.default) for name, p in parameters.items() if name not in (*without, *given)}
 
 

@@ -1,8 +1,9 @@
 """Runs: each row and seed once, skipped where its record exists, continued where a checkpoint does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from infohebb.errors import InfohebbError, RecordConflictError, WrongTypeError
+from infohebb.errors import InfohebbError, RecordConflictError, UnknownNameError, WrongTypeError
 from infohebb.experiments.build import check_config, resolved
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
@@ -18,22 +19,33 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
     A row whose settings are changed, its precision apart, is no longer the paper's: it has no published number.
     """
     changed = options.arrays is not None or any(not text.startswith("training.precision=") for text in options.settings)
-    for row in select_rows(recipe.row, options.only):
+    for row in _chosen(recipe, options):
         config = override(recipe.config(row), options.settings)
         title, published = row.name, None if changed else row.published
         if options.arrays is not None:
             config["data"] = {"path": str(options.arrays)}
-            title = _renamed(row, options.arrays.stem)
         check_config(config)
-        for seed in recipe.seeds if options.seeds is None else options.seeds:
+        for seed in dict.fromkeys(recipe.seeds if options.seeds is None else options.seeds):
             if not 0 <= seed < 2**63:
                 raise WrongTypeError(f"seed {seed} cannot be drawn from; take one from 0 to {2**63 - 1}")
             path = record_path(options.out, name, title, seed, validate=options.validate)
             yield Job(name, title, seed, published, config, path, options.settings, options.origin)
 
 
-def _renamed(row: Row, data: str) -> str:
-    return "/".join([data, *row.name.split("/")[1:]])
+def _chosen(recipe: Recipe, options: Options) -> list[Row]:
+    """Rows that `only` asks for, by the recipe's names or, with the user's own data, by the names they then have."""
+    renamed = _renamed(recipe.row, options.arrays)
+    try:
+        return select_rows(renamed, options.only)
+    except UnknownNameError:
+        return _renamed(select_rows(recipe.row, options.only), options.arrays)
+
+
+def _renamed(rows: Sequence[Row], arrays: Path | None) -> list[Row]:
+    """Rows named after the user's own data, where there are any."""
+    if arrays is None:
+        return list(rows)
+    return [row.model_copy(update={"name": "/".join([arrays.stem, *row.name.split("/")[1:]])}) for row in rows]
 
 
 def run_recipe(name: str, recipe: Recipe, options: Options) -> list[Record]:

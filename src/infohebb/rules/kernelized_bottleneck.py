@@ -101,7 +101,7 @@ class KernelizedBottleneck(LayeredRule):
         super().attach(network)
         if self.objective not in OBJECTIVES:
             raise unknown_name("objective", self.objective, OBJECTIVES)
-        if self.sigma <= 0:
+        if not self.sigma > 0:
             raise MismatchError(f"sigma {self.sigma} is no width; take it above 0")
         for kernel in (self.kernel, self.kernel if self.input_kernel is None else self.input_kernel):
             named_kernel(kernel, self.sigma)
@@ -196,6 +196,10 @@ def named_kernel(kernel: str | Kernel, sigma: float) -> Kernel:
     """The kernel of that name.  Raises UnknownNameError."""
     if isinstance(kernel, Kernel):
         return kernel
+    if not isinstance(kernel, str):
+        raise MismatchError(
+            f"kernel is {kernel!r}; give a name or an infohebb.functional.kernels.Kernel(gram, coupling)"
+        )
     if kernel not in KERNELS:
         raise unknown_name("kernel", kernel, KERNELS)
     return KERNELS[kernel](sigma)

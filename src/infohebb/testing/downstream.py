@@ -38,9 +38,12 @@ def _downstream_matters(build: Build, *, silent: bool) -> str | None:
     changes = [*_above(received), *(_beside(signals, received) if silent else ())]
     for layer, pre, below in changes:
         changed = build()
-        weight = changed.layer(layer).get_parameter("weight")
         with torch.no_grad():
-            weight += _silent_change(weight, pre) if silent else torch.randn_like(weight)
+            for parameter in changed.layer(layer).parameters() if not silent else ():
+                parameter += torch.randn_like(parameter)
+            if silent:
+                weight = changed.layer(layer).get_parameter("weight")
+                weight += _silent_change(weight, pre)
         changed.learn_twice()
         after = changed.gradients()
         for name in gradients:

@@ -19,7 +19,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise MismatchError(f"device {name!r} cannot be used here; take cpu, cuda or auto") from error
+        raise MismatchError(f"device {name!r} cannot be used here; take cpu or auto") from error
     return device
 
 

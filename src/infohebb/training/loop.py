@@ -1,6 +1,7 @@
 """Training: the same loop for every rule, network and optimizer."""
 
 import contextlib
+import inspect
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from infohebb.errors import WrongTypeError
+from infohebb.errors import MismatchError, WrongTypeError
 from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.devices import keep_freed_memory, pick_device
@@ -31,6 +32,9 @@ class Checkpoints:
 
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     def of(self, settings: Mapping[str, Any]) -> "Checkpoints":
         """The same with the settings of a training in the configuration: another one is not gone on with."""
@@ -67,9 +71,9 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block.
     Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
     """
-    if epochs < 1 or precision not in ("fp32", "bf16") or not factor > 0 or held_out not in ("test", "validation"):
-        words = f"epochs {epochs}, precision {precision!r}, factor {factor}, held_out {held_out!r}"
-        raise WrongTypeError(f"training: {words} make no sense")
+    check_settings(epochs, factor, precision, held_out)
+    if not isinstance(rule, LearningRule):
+        raise MismatchError(f"rule is {rule!r}; give a rule that is made, such as KernelizedBottleneck()")
     if held_out == "validation":
         data = hold_out_validation(data)
     where = pick_device(device)
@@ -83,9 +87,21 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         rule.to(where, precision_of(network))
         stepper = prepare_optimizer(rule, network, optimizer)
         words = {"batch": batch, "milestones": list(milestones), "factor": factor, "precision": precision, "seed": seed}
-        kept = checkpoints and checkpoints.of({**words, "rule": type(rule).__name__, "optimizer": _words(stepper)})
+        kept = checkpoints and checkpoints.of({**words, "rule": _public(rule), "optimizer": _words(stepper)})
         run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept)
         return run.to_the_end(show=progress)
+
+
+def check_settings(epochs: int, factor: float, precision: str, held_out: str) -> None:
+    """Raise WrongTypeError that names the setting of a training that makes no sense."""
+    if not isinstance(epochs, int) or epochs < 1:
+        raise WrongTypeError(f"training.epochs = {epochs!r}: give a whole number of at least 1")
+    if not factor > 0:
+        raise WrongTypeError(f"training.factor = {factor!r}: a rate is multiplied by it; give a number above 0")
+    if precision not in ("fp32", "bf16"):
+        raise WrongTypeError(f"training.precision = {precision!r}: give fp32 or bf16")
+    if held_out not in ("test", "validation"):
+        raise WrongTypeError(f"held_out = {held_out!r}: give test or validation")
 
 
 def prepare_optimizer(
@@ -93,8 +109,18 @@ def prepare_optimizer(
 ) -> Optimizer:
     """A torch optimizer as it is, or one made over what the rule's groups say learns."""
     if isinstance(optimizer, Optimizer):
+        learning = {id(parameter) for group in rule.groups(network).values() for parameter in group}
+        if any(id(parameter) not in learning for table in optimizer.param_groups for parameter in table["params"]):
+            raise MismatchError("the optimizer holds parameters that this rule does not train on this network")
         return optimizer
     return make_optimizer(rule.groups(network), **(DEFAULT_OPTIMIZER if optimizer is None else optimizer))
+
+
+def _public(rule: LearningRule) -> dict[str, str]:
+    """A rule's class and settings, as far as words tell one from another."""
+    arguments = inspect.signature(type(rule)).parameters
+    settings = {key: repr(value) for key, value in vars(rule).items() if key in arguments}
+    return {"name": type(rule).__name__, **settings}
 
 
 def _words(optimizer: Optimizer) -> dict[str, Any]:

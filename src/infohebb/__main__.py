@@ -1,0 +1,5 @@
+"""`python -m infohebb` is `infohebb`."""
+
+from infohebb.cli import main
+
+main()
