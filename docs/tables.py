@@ -1,8 +1,10 @@
 """Write the measured figures of `results/` into README.md and docs/papers: `make docs`.
 
-What stands between <!-- results RECIPE --> and <!-- end --> is replaced; a test keeps pages and records together.
+What stands between <!-- results RECIPE --> or <!-- bench NAME --> and <!-- end --> is replaced; a test keeps pages and
+records together.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from infohebb.report.tables import matrix, matrix_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md")
-MARKED = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (results|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(recipe: str) -> str:
@@ -35,11 +37,18 @@ def place_in_recipe(record: Record) -> tuple[int, int]:
     return rows.index(record.row), record.seed
 
 
+def figures(name: str) -> str:
+    """What a benchmark printed with --json, absolute times left out."""
+    measured = json.loads((ROOT / "results" / "bench" / f"{name}.json").read_text())
+    lines = [f"| {figure} | {value:.3g} |\n" for figure, value in measured.items() if "(ms" not in figure]
+    return "".join(["| figure | measured |\n", "|---|---:|\n", *lines])
+
+
 def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
     def replace(found: re.Match[str]) -> str:
-        return found[1] + table(found[2]) + found[3]
+        return found[1] + (table if found[2] == "results" else figures)(found[3]) + found[4]
 
     return MARKED.sub(replace, text)
 

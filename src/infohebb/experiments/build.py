@@ -84,13 +84,13 @@ def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     optimizer = {"name": "sgd", **config["optimizer"]}
     network = _defaults(NETWORKS[config["network"].get("name", "mlp")], config["network"], ("inputs", "outputs"))
     rule = rules.registry()[config["rule"].get("name", "KernelizedBottleneck")]
-    training = {name: p for name, p in inspect.signature(train).parameters.items() if name in TRAINING}
+    training = {key: value for key, value in _defaults(train, {}).items() if key in TRAINING}
     return {
         "data": {**({} if "path" in config["data"] else {"name": "digits"}), **config["data"]},
         "network": {"name": "mlp", **network, **config["network"]},
         "rule": {"name": "KernelizedBottleneck", **_defaults(rule, config["rule"]), **config["rule"]},
         "optimizer": optimizer,
-        "training": {**{name: _plain(p.default) for name, p in training.items()}, **config["training"]},
+        "training": {**training, **config["training"]},
     }
 
 

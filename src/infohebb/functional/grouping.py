@@ -37,7 +37,7 @@ def group_signal(u: Signal, power: float) -> Signal:
 
 
 def raise_to(u: Signal, power: float) -> Signal:
-    """u^power of what is not negative, by way of the logarithm: half the time of a general power."""
+    """u^power of what is not negative, by way of the logarithm, which is faster than a general power."""
     return u.log().mul_(power).exp_() if power else torch.ones_like(u)
 
 

@@ -27,13 +27,13 @@ from infohebb.networks.blocks import check_groups
 from infohebb.rules.base import Signals
 from infohebb.rules.layered import LayeredRule, LocalStep, block_signals
 
-OBJECTIVES = {
-    "phsic": hsic.phsic_objective,
-    "hsic": hsic.hsic_objective,
+AGAINST_ITSELF = {"phsic": hsic.phsic_objective, "hsic": hsic.hsic_objective}
+AGAINST_INPUT = {
     "phsic_bottleneck": hsic.phsic_bottleneck,
     "hsic_bottleneck": hsic.hsic_bottleneck,
     "nhsic_bottleneck": hsic.nhsic_bottleneck,
 }
+OBJECTIVES = AGAINST_ITSELF | AGAINST_INPUT
 KERNELS: dict[str, Callable[[float], Kernel]] = {
     "gaussian": kernels.gaussian,
     "gaussian_per_sqrt_dim": partial(kernels.gaussian, scaling="per_sqrt_dim"),
@@ -45,7 +45,6 @@ UNBALANCED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "frequency_centred_labels": kernels.label_gram_frequency_centred,
     "inverse_frequency_labels": kernels.label_gram_inverse_frequency,
 }
-NEEDS_INPUT = {"phsic_bottleneck", "hsic_bottleneck", "nhsic_bottleneck"}
 
 
 class Grouping(NamedTuple):
@@ -125,7 +124,7 @@ class KernelizedBottleneck(LayeredRule):
     def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
         """Gram matrices of the targets and, for a bottleneck, of the network's input."""
         labels = target_gram(targets, network.readout.out_features, self.target_kernel, self.sigma, inputs.dtype)
-        if self.objective not in NEEDS_INPUT:
+        if self.objective not in AGAINST_INPUT:
             return Grams(labels, None)
         kernel = named_kernel(self.kernel if self.input_kernel is None else self.input_kernel, self.sigma)
         return Grams(labels, kernel.gram(inputs.flatten(1)))

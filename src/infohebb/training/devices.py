@@ -42,7 +42,7 @@ def _processor() -> str:
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory instead of giving it back and faulting it in again at each step.
 
-    A step frees and allocates the same gradients; with glibc's defaults that costs more than their matrix product.
+    A step frees and allocates the same gradients, and glibc's defaults fault their pages in again each time.
     """
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3
     if platform.libc_ver()[0] == "glibc":
