@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 
-def take_turns(work: dict[str, Callable[[], object]], rounds: int = 25, repeats: int = 4) -> dict[str, list[float]]:
+def take_turns(work: dict[str, Callable[[], object]], rounds: int = 25, repeats: int = 10) -> dict[str, list[float]]:
     """Seconds per call of each piece of work, round by round."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(-2, rounds):

@@ -7,7 +7,7 @@ from torch import nn
 from functional import oracles
 from functional.oracles import assert_close, normal
 from infohebb.errors import GroupingError
-from infohebb.functional.dropout import alpha_dropout_, dropout_
+from infohebb.functional.dropout import alpha_dropout, dropout
 from infohebb.functional.nonlinearities import IDENTITY, RELU
 from infohebb.networks import Block, DivisiveNorm
 from infohebb.networks.blocks import check_groups
@@ -86,7 +86,7 @@ def test_an_output_normalised_already_is_not_normalised_again():
 
 
 @every_divisive
-@pytest.mark.parametrize(("nonlinearity", "drop"), [("tanh", dropout_), ("relu", dropout_), ("selu", alpha_dropout_)])
+@pytest.mark.parametrize(("nonlinearity", "drop"), [("tanh", dropout), ("relu", dropout), ("selu", alpha_dropout)])
 def test_dropout_comes_last_and_is_of_the_kind_the_nonlinearity_asks_for(nonlinearity, drop, divisive_norm):
     block = make_block(nonlinearity=nonlinearity, dropout=0.4, divisive_norm=divisive_norm)
     z = normal(7, 8)

@@ -4,7 +4,7 @@ from torch import nn
 
 from functional import oracles
 from functional.oracles import assert_close, normal
-from infohebb.functional.dropout import alpha_dropout_, dropout_
+from infohebb.functional.dropout import alpha_dropout, dropout
 from infohebb.rules import Backprop
 from networks.plain_torch import FUNCTIONS, activity, block_parameters, make_network, output
 from rules.walk import LABELS, X, assert_gradients, assert_only_blocks_round_their_updates, dropout_masks, learn_in_bf16
@@ -60,7 +60,7 @@ def test_continuous_targets_have_the_squared_loss(loss):
 
 
 @every_divisive
-@pytest.mark.parametrize(("nonlinearity", "drop"), [("leaky_relu", dropout_), ("selu", alpha_dropout_)])
+@pytest.mark.parametrize(("nonlinearity", "drop"), [("leaky_relu", dropout), ("selu", alpha_dropout)])
 def test_errors_pass_where_dropout_lets_them(nonlinearity, drop, divisive_norm):
     masks = dropout_masks(drop, (8, 12), 0.3)
     check(nonlinearity=nonlinearity, dropout=0.3, divisive_norm=divisive_norm, masks=masks)

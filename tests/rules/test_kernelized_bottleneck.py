@@ -8,7 +8,7 @@ from functional import oracles
 from functional.oracles import assert_close, normal
 from infohebb.errors import GroupingError, MismatchError, UnknownNameError
 from infohebb.functional import kernels
-from infohebb.functional.dropout import alpha_dropout_, dropout_
+from infohebb.functional.dropout import alpha_dropout, dropout
 from infohebb.rules import KernelizedBottleneck
 from networks.plain_torch import FUNCTIONS, make_network
 from rules.walk import (
@@ -75,7 +75,7 @@ def test_gradients_without_bias_of_another_kernel_and_objective(mode, norm):
 
 
 @pytest.mark.parametrize("mode", ["plain", "divisive"])
-@pytest.mark.parametrize(("nonlinearity", "drop"), [("leaky_relu", dropout_), ("selu", alpha_dropout_)])
+@pytest.mark.parametrize(("nonlinearity", "drop"), [("leaky_relu", dropout), ("selu", alpha_dropout)])
 def test_dropout_reaches_what_the_next_block_and_the_readout_receive(mode, nonlinearity, drop):
     check(mode, nonlinearity=nonlinearity, dropout=0.3, masks=dropout_masks(drop, (8, 12), 0.3))
 

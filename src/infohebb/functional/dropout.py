@@ -12,16 +12,16 @@ Values = Float[Tensor, "*shape"]
 SATURATION = -SELU_SCALE * SELU_ALPHA  # SELU's value at minus infinity: what alpha dropout drops to
 
 
-def dropout_(x: Values, rate: float) -> Values:
-    """Each unit set to zero with probability `rate`, the others divided by 1 - rate; in place."""
-    return fill_random_units_(x.mul_(1 / (1 - rate)), rate, 0.0)
+def dropout(x: Values, rate: float) -> Values:
+    """Each unit set to zero with probability `rate`, the others divided by 1 - rate."""
+    return fill_random_units_(x * (1 / (1 - rate)), rate, 0.0)
 
 
-def alpha_dropout_(x: Values, rate: float) -> Values:
+def alpha_dropout(x: Values, rate: float) -> Values:
     """Each unit set to SELU's saturation with probability `rate`, then all mapped to keep mean 0 and variance 1."""
     scale = 1 / math.sqrt((1 - rate) * (1 + rate * SATURATION**2))
     shift = -scale * SATURATION * rate
-    return fill_random_units_(x.mul_(scale).add_(shift), rate, SATURATION * scale + shift)
+    return fill_random_units_((x * scale).add_(shift), rate, SATURATION * scale + shift)
 
 
 def fill_random_units_(x: Values, rate: float, value: float) -> Values:

@@ -131,17 +131,14 @@ class Block(nn.Module):
         return batch.normalised * norm.weight + norm.bias, batch._replace(scale=batch.scale * norm.weight)
 
     def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Activity:
-        """From activity to output.
-
-        `normalised` is the divisively normalised activity where a rule has it already; dropout then overwrites it.
-        """
+        """From activity to output; `normalised` is the divisively normalised activity where a rule has it already."""
         output = activity
         if self.divisive_norm is not None:
             output = self.divisive_norm(activity) if normalised is None else normalised
         if not learning or self.dropout == 0:
             return output
-        drop = dropout.alpha_dropout_ if self.nonlinearity.self_normalising else dropout.dropout_
-        return drop(output.clone() if output is activity or output.requires_grad else output, self.dropout)
+        drop = dropout.alpha_dropout if self.nonlinearity.self_normalising else dropout.dropout
+        return drop(output, self.dropout)
 
     def forward(self, x: Float[Tensor, "m *features"]) -> Activity:
         """The output, as in evaluation."""

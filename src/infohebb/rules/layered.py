@@ -63,8 +63,7 @@ class LayeredRule(LearningRule):
             step = self.local_step(block, response, context)
             if step.signals is not None:
                 assign_gradients(block, self.update(step.signals, network.precision))
-                if record:  # copies: dropout may overwrite what the block is about to emit
-                    recorded[name] = {key: signal.clone() for key, signal in step.signals.items()}
+                recorded |= {name: step.signals} if record else {}
             objectives |= {name: step.terms} if step.terms else {}
             x = block.emit(response.activity, learning=True, normalised=step.normalised)
         logits = network.readout(x.flatten(1))
