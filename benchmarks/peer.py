@@ -14,9 +14,9 @@ from torch.nn import functional
 class AutogradPeer:
     """pHSIC with a grouped Gaussian kernel and divisive norm, each layer's loss minimised by its own SGD."""
 
-    def __init__(self, widths: tuple[int, ...], groups: int, sigma: float = 5.0, gamma: float = 2.0, by_product: bool = False):
+    def __init__(self, widths: tuple[int, ...], groups: int, by_product: bool = False):
         self.distances = f"{'' if by_product else 'donot_'}use_mm_for_euclid_dist"
-        self.groups, self.sigma, self.gamma = groups, sigma, gamma
+        self.groups, self.sigma, self.gamma = groups, 5.0, 2.0
         self.layers = [nn.Linear(a, b, bias=False) for a, b in pairwise(widths)]
         self.readout = nn.Linear(widths[-1], 10)
         options = {"momentum": 0.95, "weight_decay": 1e-7}
