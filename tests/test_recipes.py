@@ -325,6 +325,12 @@ def test_settings_that_fit_nothing_are_named_before_anything_runs(tmp_path, erro
     assert "\n" not in str(caught.value)
 
 
+def test_a_setting_that_fits_some_rows_only_names_the_first_it_does_not_fit(tmp_path):
+    name, recipe = load_recipe("kib/table1")
+    with pytest.raises(UnknownKeyError, match=r"^kib/table1 mnist/backprop/plain: unknown key rule.sigma"):
+        list(jobs(name, recipe, Options(out=tmp_path, only="mnist", settings=["rule.sigma=3.0"])))
+
+
 def test_jobs_of_table_1_are_all_its_rows_and_seeds(tmp_path):
     name, recipe = load_recipe("kib/table1")
     found = list(jobs(name, recipe, Options(out=tmp_path)))

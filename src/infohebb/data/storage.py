@@ -30,8 +30,8 @@ def find_files(name: str, parts: Sequence[Part], data_dir: Folder | None = None)
     files = [file for part in parts for file in getattr(source, part)]
     missing = [file for file in files if not _actual(root / source.folder / file).is_file()]
     if missing and _chosen(data_dir) is not None:
-        where = f"not in {root / source.folder}"
-        raise MissingDataError(f"{name}: {', '.join(missing)} {where}; {_mend(name, data_dir)}")
+        lacks = f"{root / source.folder} lacks {', '.join(missing)}"
+        raise MissingDataError(f"{name}: {lacks}; {_mend(name, data_dir, named=True)}")
     if missing:
         _obtain(name, source, root, missing, data_dir)
     return [[_actual(root / source.folder / file) for file in getattr(source, part)] for part in parts]
@@ -65,14 +65,16 @@ def _actual(path: Path) -> Path:
     return unpacked if unpacked.is_file() and not path.is_file() else path
 
 
-def _mend(name: str, data_dir: Folder | None) -> str:
+def _mend(name: str, data_dir: Folder | None, *, named: bool = False) -> str:
+    """What the user can do; files that the message has `named` already are not named again."""
     source, root = SOURCES[name], _root(data_dir)
     option = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
     if source.archive:
         by_hand = f"put {source.archive[0]} from {source.url} into {root} and run"
     else:
         files = ", ".join([*source.train, *source.test])
-        by_hand = f"put {files} from {source.url} into {root / source.folder}, or run"
+        where = f"them there from {source.url}" if named else f"{files} from {source.url} into {root / source.folder}"
+        by_hand = f"put {where}, or run"
     return f"{by_hand}: infohebb data fetch {name}{option}"
 
 

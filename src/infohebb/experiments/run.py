@@ -1,5 +1,6 @@
 """Runs: each row and seed once, skipped where its record exists, continued where a checkpoint does."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,11 +21,12 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
     """
     changed = options.arrays is not None or any(not text.startswith("training.precision=") for text in options.settings)
     for row in _chosen(recipe, options):
-        config = override(recipe.config(row), options.settings)
         title, published = row.name, None if changed else row.published
-        if options.arrays is not None:
-            config["data"] = {"path": str(options.arrays)}
-        check_config(config)
+        with _naming(f"{name} {title}"):
+            config = override(recipe.config(row), options.settings)
+            if options.arrays is not None:
+                config["data"] = {"path": str(options.arrays)}
+            check_config(config)
         for seed in dict.fromkeys(recipe.seeds if options.seeds is None else options.seeds):
             if not 0 <= seed < 2**63:
                 raise WrongTypeError(f"seed {seed} cannot be drawn from; take one from 0 to {2**63 - 1}")
@@ -62,17 +64,23 @@ def run_job(job: Job, options: Options) -> Record:
     if job.path.exists():
         options.tell(f"{title}: done before, {job.path}")
         return same_config(read_record(job.path), job)
-    try:
-        with held(checkpoints(job) / "lock"):
-            record = measure(job, options)
-            write_record(record, job.path)
-            drop_state(checkpoints(job))
-    except InfohebbError as error:
-        error.args = (f"{title}: {error}",)
-        raise
+    with _naming(title), held(checkpoints(job) / "lock"):
+        record = measure(job, options)
+        write_record(record, job.path)
+        drop_state(checkpoints(job))
     record.path = job.path
     options.tell(f"{title}: {', '.join(f'{key} {value:.2f}' for key, value in record.final.items())}")
     return record
+
+
+@contextlib.contextmanager
+def _naming(title: str) -> Iterator[None]:
+    """Have an error on purpose begin with what it happened to."""
+    try:
+        yield
+    except InfohebbError as error:
+        error.args = (f"{title}: {error}",)
+        raise
 
 
 def same_config(record: Record, job: Job) -> Record:

@@ -17,19 +17,21 @@ CAPTION = "Measured: mean over seeds, whiskers ± 1 s.d. Bars start at zero."
 LONGEST = 44  # characters of a row's name beside the bars
 CHARACTER = 0.065  # inches
 LINE = 0.27
-WIDTHS = (2.5, 1.9, 1.6, 1.6)
+SCORES, GAPS, BARS = 2.5, 1.9, 1.6
 GAP, TOP, BOTTOM = 0.3, 0.6, 0.78
 
 
 def across_rows(section: Section) -> Drawing:
-    """Score, gap, mean wall time and largest peak memory of every row, on shared lines."""
+    """Score, gap if any is published, mean wall time and largest peak memory of every row, on shared lines."""
     left = 0.25 + CHARACTER * max(len(_name(row)) for row in section.rows)
-    size = left + sum(WIDTHS) + GAP * len(WIDTHS), TOP + BOTTOM + LINE * max(len(section.rows), 3)
+    widths = [SCORES, *([GAPS] if section.has_published else []), BARS, BARS]
+    size = left + sum(widths) + GAP * len(widths), TOP + BOTTOM + LINE * max(len(section.rows), 3)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=size)
-        scores, gaps, times, memories = _panels(figure, left, size)
+        scores, *gaps, times, memories = _panels(figure, left, size, widths)
         _scores(scores, section)
-        _gaps(gaps, section)
+        for axes in gaps:
+            _gaps(axes, section)
         seconds, peaks = [row.seconds for row in section.rows], [float(row.memory) for row in section.rows]
         _bars(times, section, seconds, units.duration)
         times.set(title="Time", xlabel="mean wall time of a run")
@@ -40,11 +42,11 @@ def across_rows(section: Section) -> Drawing:
     return Drawing("Rows side by side", svg_text(figure, f"across {section.title}"), CAPTION)
 
 
-def _panels(figure: Figure, left: float, size: tuple[float, float]) -> list[Axes]:
+def _panels(figure: Figure, left: float, size: tuple[float, float], widths: list[float]) -> list[Axes]:
     width, height = size
-    starts = left + np.cumsum([0, *WIDTHS[:-1]]) + GAP * np.arange(len(WIDTHS))
+    starts = left + np.cumsum([0, *widths[:-1]]) + GAP * np.arange(len(widths))
     bottom, tall = BOTTOM / height, (height - TOP - BOTTOM) / height
-    return [figure.add_axes((x / width, bottom, w / width, tall)) for x, w in zip(starts, WIDTHS, strict=True)]
+    return [figure.add_axes((x / width, bottom, w / width, tall)) for x, w in zip(starts, widths, strict=True)]
 
 
 def _name(row: Summary) -> str:
@@ -53,10 +55,11 @@ def _name(row: Summary) -> str:
 
 def _scores(axes: Axes, section: Section) -> None:
     _lines(axes, section)
-    axes.set(title="Measured and published", xlabel=f"{section.measure.split} {section.measure.label}")
+    title = "Measured and published" if section.has_published else "Measured"
+    axes.set(title=title, xlabel=f"{section.measure.split} {section.measure.label}")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_yticks(range(len(section.rows)), [_name(row) for row in section.rows], color=INK)
-    published = [(row.published, i) for i, row in enumerate(section.rows) if row.published is not None]
+    published = [(row.published, i) for i, row in enumerate(section.rows) if row.gap is not None]
     if published:
         look = {"color": MIDDLE, "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 1.4}
         axes.plot(*zip(*published, strict=True), "D", label="published", **look)
@@ -77,7 +80,6 @@ def _gaps(axes: Axes, section: Section) -> None:
     for gap, place, spread in found:
         deviation = (spread and spread.sd) or 0.0
         axes.errorbar(gap, place, xerr=deviation, fmt="o", color=DARK, markersize=4.5, elinewidth=1.4)
-    axes.set_visible(bool(found))  # a validation run, or a recipe without published numbers, has no gap
     reach = 1.15 * max((abs(gap) + ((spread and spread.sd) or 0.0) for gap, _, spread in found), default=0.0)
     axes.set_xlim(-(reach or 1.0), reach or 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))

@@ -92,12 +92,10 @@ def _environment() -> jinja2.Environment:
 
 
 def _facts(records: Sequence[Record], views: Sequence[SectionView]) -> dict[str, str]:
-    return {
-        "recipes": str(len({record.recipe for record in records})),
-        "rows": str(sum(len(view.rows) for view in views)),
-        "runs": str(len(records)),
-        "computing": units.duration(sum(record.wall_seconds for record in records)),
-    }
+    recipes, rows = len({record.recipe for record in records}), sum(len(view.rows) for view in views)
+    counts = {"recipe": recipes, "row": rows, "run": len(records)}
+    facts = {name if count == 1 else f"{name}s": str(count) for name, count in counts.items()}
+    return {**facts, "computing": units.duration(sum(record.wall_seconds for record in records))}
 
 
 def _section_view(section: Section, anchor: str) -> SectionView:

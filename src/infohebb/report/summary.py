@@ -112,6 +112,11 @@ class Section:
         return self.recipe if self.measure.split == "test" else f"{self.recipe} (validation split)"
 
     @property
+    def has_published(self) -> bool:
+        """Whether some row has a published number to be held against."""
+        return any(row.gap is not None for row in self.rows)
+
+    @property
     def datasets(self) -> list[str]:
         """Of its rows, each once."""
         return list(dict.fromkeys(row.dataset for row in self.rows))
