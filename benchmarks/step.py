@@ -1,7 +1,8 @@
 """One training step beside its unavoidable matrix products, and beside the same objective by autograd.
 
 The bf16 products are timed twice: on tensors that are bf16 already, and on the fp32 tensors that a step has (master
-weights, fp32 activities and gradients), which must be read, rounded and written.
+weights, fp32 activities and gradients), which must be read, rounded and written. "Bare step" is those products of fp32
+tensors and the fused SGD step with nothing in between: what no step with fp32 master weights can undercut.
 
     THP_MEM_ALLOC_ENABLE=1 python benchmarks/step.py [--json FILE] [--threads 2]          as `make bench` does
 
@@ -45,6 +46,23 @@ def products(dtype: torch.dtype, precision: Precision = "fp32") -> Callable[[], 
     return run
 
 
+def bare_step(precision: Precision) -> Callable[[], None]:
+    """The products of fp32 tensors, and the SGD step that takes the weight gradients."""
+    ins, errors = ([torch.randn(BATCH, n) for n in sizes] for sizes in ((INPUTS, *WIDTHS[:-1]), WIDTHS))
+    weights = [torch.nn.Parameter(torch.randn(n, x.shape[1])) for n, x in zip(WIDTHS, ins, strict=True)]
+    optimizer = make_optimizer({"local": weights}, "sgd", lr=1e-3, momentum=0.95, weight_decay=1e-7)
+
+    @torch.no_grad()
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        for x, weight, error in zip(ins, weights, errors, strict=True):
+            product(x, weight.T, precision)
+            weight.grad = product(error.T, x, precision)
+        optimizer.step()
+
+    return run
+
+
 def step(rule: LearningRule, precision: Precision, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
     """A training step of the rule."""
     network = MLP(INPUTS, 10, WIDTHS, divisive_norm={"groups": 32}, dropout=0.01)
@@ -80,6 +98,8 @@ def main() -> None:
         "bf16 products": products(torch.bfloat16),
         "bf16 products of fp32 tensors": products(torch.float32, "bf16"),
         "bf16 step": step(KernelizedBottleneck(), "bf16", x, labels),
+        "fp32 bare step": bare_step("fp32"),
+        "bf16 bare step": bare_step("bf16"),
         "fp32 autograd": lambda: peer.step(x, labels),
         "fp32 autograd, distances by product": lambda: quicker_peer.step(x, labels),
         "fp32 backprop": step(Backprop(), "fp32", x, labels),
@@ -95,6 +115,9 @@ def main() -> None:
         ("fp32 autograd, distances by product", "fp32 step", "fp32 autograd, distances by product / fp32 step"),
         ("fp32 autograd, distances by product", "bf16 step", "fp32 autograd, distances by product / bf16 step"),
         ("fp32 step", "bf16 step", "fp32 step / bf16 step"),
+        ("fp32 bare step", "fp32 products", "fp32 bare step / its products"),
+        ("bf16 bare step", "bf16 products", "bf16 bare step / its products"),
+        ("fp32 bare step", "bf16 bare step", "fp32 bare step / bf16 bare step"),
         ("fp32 backprop", "fp32 step", "fp32 backprop / fp32 step"),
         ("bf16 backprop", "bf16 step", "bf16 backprop / bf16 step"),
     ]
