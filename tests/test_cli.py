@@ -1,5 +1,6 @@
 """The command line: what each command prints, and what bad input gets."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -125,7 +126,8 @@ def test_options_reach_the_run(command, nowhere):
     assert record["published"] is None
     assert record["config"]["rule"]["gamma"] == 1.0
     assert record["config"]["network"]["widths"] == [8]
-    assert record["config"]["data"] == {"path": "mine.npz"}
+    checksum = hashlib.md5(Path("mine.npz").read_bytes()).hexdigest()
+    assert record["config"]["data"] == {"path": "mine.npz", "md5": checksum}
     assert set(record["final"]) == {"validation_accuracy", "train_accuracy"}
     assert not (nowhere / "results").exists()
 
@@ -255,6 +257,12 @@ WRONG = [  # words, exit status, what the line says
     ([*RUN, "--data", "nan.npz"], 2, "contain NaN or infinity, first in sample 1"),
     ([*RUN, "--data", "empty.npz"], 2, "no samples"),
     ([*RUN, "--data", "negative.npz"], 2, "labels"),
+    ([*RUN, "--data", "gaps.npz"], 2, "have labels 0, 1000000000; number them from 0"),
+    ([*RUN, "--data", "floats.npz"], 2, "y.astype(int) for labels"),
+    ([*RUN, "--data", "nan.npz", "--set", "data.name=mnist"], 2, "exclude each other"),
+    ([*RUN, "--epochs", "2", "--set", "training.epochs=3"], 2, "training.epochs is 3 already; give it once"),
+    ([*RUN, "--set", "network.widths=[100000000, 100000000]"], 1, "not enough memory"),
+    ([*RUN, "--device", "meta"], 2, "device 'meta' cannot be used here"),
     ([*RUN, "--data", "lengths.npz"], 2, "5 inputs and 4 targets"),
     ([*RUN, "--data", "nameless.npz"], 2, "it needs arrays named x and y"),
     ([*RUN, "--set", "optimizer.lr.local=1e30"], 1, "no longer finite; lower optimizer.lr"),
@@ -307,6 +315,8 @@ def wrong_answers(tmp_path_factory):
         "nan64": {"x": np.full((2, 64), np.inf)},
         "empty": {"x": np.zeros((0, 3)), "y": np.zeros(0, int)},
         "negative": {"x": x, "y": y - 1},
+        "gaps": {"x": x, "y": np.array([0, 10**9, 0, 0, 0])},
+        "floats": {"x": x, "y": y.astype(float)},
         "lengths": {"x": x, "y": y[:4]},
         "nameless": {"a": x, "b": y},
     }

@@ -325,6 +325,22 @@ def test_settings_that_fit_nothing_are_named_before_anything_runs(tmp_path, erro
     assert "\n" not in str(caught.value)
 
 
+def test_naming_another_rule_or_optimizer_starts_from_its_own_defaults():
+    config = {"rule": {"name": "KernelizedBottleneck", "gamma": 3.0}, "optimizer": {"name": "sgd", "momentum": 0.9},
+              "data": {"name": "mnist"}, "network": {}, "training": {}}  # fmt: skip
+    changed = override(config, ["rule.loss=mean_squared_error", "rule.name=Backprop", "optimizer.name=adam"])
+    assert changed["rule"] == {"name": "Backprop", "loss": "mean_squared_error"}
+    assert changed["optimizer"] == {"name": "adam"}
+    assert override(config, ["data.path=a.npz"])["data"] == {"path": "a.npz"}
+
+
+@pytest.mark.parametrize("text", ["seeds = []", "row = []"])
+def test_a_recipe_that_would_run_nothing_is_refused(text):
+    rows = "" if text.startswith("row") else '[[row]]\nname = "a/b/c"\n'
+    with pytest.raises(RecipeError, match="is empty: nothing would run"):
+        parse_recipe(f'title = "T"\n{text}\n{rows}'.encode(), "own.toml")
+
+
 def test_a_setting_that_fits_some_rows_only_names_the_first_it_does_not_fit(tmp_path):
     name, recipe = load_recipe("kib/table1")
     with pytest.raises(UnknownKeyError, match=r"^kib/table1 mnist/backprop/plain: unknown key rule.sigma"):

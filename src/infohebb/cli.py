@@ -104,11 +104,19 @@ def run(  # noqa: PLR0913, PLR0917  (each option of the command by its name)
     )
     name, table = load_recipe(recipe)
     try:
-        records = run_recipe(name, table, chosen)
+        records, left_out = run_recipe(name, table, chosen)
     except KeyboardInterrupt:
         typer.echo("infohebb: stopped; the same command goes on from the last whole epoch", err=True)
         raise typer.Exit(130) from None
     _console().print(terminal(records))
+    for reason, titles in left_out.items():
+        typer.echo(f"infohebb: left out {_some(titles)}: {reason}", err=True)
+    if left_out:
+        raise typer.Exit(1)
+
+
+def _some(titles: list[str]) -> str:
+    return titles[0] if len(titles) == 1 else f"{len(titles)} runs from {titles[0]} to {titles[-1]}"
 
 
 def _numbers(text: str) -> list[int]:
@@ -202,6 +210,10 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in words:
             raise
         _fail(str(error), error.exit_status)
+    except (MemoryError, RuntimeError) as error:  # torch has no class of its own for too large a tensor on the CPU
+        if "--debug" in words or not (isinstance(error, MemoryError) or "memory" in str(error)):
+            raise
+        _fail("not enough memory; take a smaller network, batch or data set", 1)
     except OSError as error:  # a folder that is a file, or may not be written
         if "--debug" in words or error.filename is None:
             raise

@@ -60,6 +60,10 @@ class RecordConflictError(UsageError):
     """A record of the same row and seed made under another configuration."""
 
 
+class BusyError(RecordConflictError):
+    """Another process is making this very record."""
+
+
 class CheckpointError(UsageError):
     """A checkpoint of another recipe, or of another version of this one."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infohebb.errors import NoSpaceError, RecordConflictError
+from infohebb.errors import BusyError, NoSpaceError, RecordConflictError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ def write_arrays(path: Path, arrays: "dict[str, np.ndarray]") -> Path:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` while inside.  Raises RecordConflictError when another process holds it."""
+    """Hold the lock file `path` while inside.  Raises BusyError when another process holds it."""
     try:
         import fcntl
     except ImportError:  # not on Windows: two processes on one row are then the user's to avoid
@@ -75,7 +75,7 @@ def held(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RecordConflictError(f"{path.parent}: another process runs this row; wait for it") from error
+            raise BusyError(f"{path.parent}: another process runs this row; wait for it") from error
         try:
             yield
         finally:

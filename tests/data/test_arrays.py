@@ -91,7 +91,7 @@ def test_integers_and_booleans_are_labels():
 
 
 def test_floating_targets_are_continuous_unless_classes_are_given():
-    column = as_targets(np.array([0.0, 1.0, 2.0]), None, "targets")
+    column = as_targets(np.array([0.0, 1.5, 2.0]), None, "targets")
     assert column.dtype == torch.float64
     assert column.shape == (3, 1)
     assert as_targets(torch.ones(3, 2), None, "targets").shape == (3, 2)
@@ -109,6 +109,7 @@ def test_floating_targets_are_continuous_unless_classes_are_given():
         ([0.0, float("nan")], None, NonFiniteDataError, "sample 1"),
         ([0.0, float("inf")], 2, NonFiniteDataError, "sample 1"),
         (["cat", "dog"], None, UsageError, "not numbers"),
+        ([0.0, 1.0, 2.0], None, LabelError, r"y\.astype\(int\) for labels, y\[:, None\] to predict numbers"),
     ],
 )
 def test_targets_that_cannot_be_right(values, classes, error, message):

@@ -29,8 +29,8 @@ def numbered(samples: int, test: bool = False) -> DataSet:
 
 
 def test_shape_and_outputs():
-    assert from_arrays(np.zeros((4, 3, 8, 8)), [0, 1, 0, 4]).input_shape == (3, 8, 8)
-    assert from_arrays(np.zeros((4, 2)), [0, 1, 0, 4]).outputs == 5
+    assert from_arrays(np.zeros((4, 3, 8, 8)), [0, 1, 0, 2]).input_shape == (3, 8, 8)
+    assert from_arrays(np.zeros((4, 2)), [0, 1, 0, 2]).outputs == 3
     continuous = from_arrays(np.zeros((4, 2)), np.zeros((4, 7)))
     assert continuous.classes is None
     assert continuous.outputs == 7
@@ -45,8 +45,8 @@ def test_normalise_keeps_float64_and_is_the_identity_on_arrays():
 
 
 def test_classes_are_counted_over_training_and_test():
-    data = from_arrays(np.zeros((2, 1)), [0, 1], np.zeros((2, 1)), [3, 0])
-    assert data.classes == 4
+    data = from_arrays(np.zeros((2, 1)), [0, 1], np.zeros((2, 1)), [2, 0])
+    assert data.classes == 3
     assert from_arrays(np.zeros((2, 1)), [0, 1], classes=10).classes == 10
 
 
@@ -60,7 +60,10 @@ def test_classes_are_counted_over_training_and_test():
         (([[1.0]], [[0.5]], [[1.0]], [[0.5, 1.0]]), None, MismatchError, "targets of 'mine'"),
         (([[1.0]], [0], [[1.0]]), None, MismatchError, "give both or neither"),
         (([[1.0]], [0], None, [0]), None, MismatchError, "give both or neither"),
-        (([[1.0], [2.0]], [0, -1]), None, LabelError, "label -1"),
+        (([[1.0], [2.0]], [0, -1]), 2, LabelError, "label -1"),
+        (([[1.0], [2.0]], [0, -1]), None, LabelError, "have labels -1, 0; number them from 0"),
+        (([[1.0], [2.0]], [1, 2]), None, LabelError, "have labels 1, 2; number them from 0"),
+        (([[1.0], [2.0]], [0, 10**9]), None, LabelError, "have labels 0, 1000000000; .* or give classes=N"),
         (([[1.0], [2.0]], [0, 3]), 3, LabelError, "label 3; with 3 classes labels go from 0 to 2"),
         (([[1.0]], [0], [[1.0]], [5]), 3, LabelError, "label 5"),
         (([], []), None, EmptyBatchError, "no samples"),

@@ -43,7 +43,7 @@ def test_fashion_mnist(idx_data):
 
 
 def test_kmnist_without_its_training_images(idx_data):
-    with pytest.raises(MissingDataError, match=r"^kmnist: train-images-idx3-ubyte\.gz not in .*KMNIST/raw;"):
+    with pytest.raises(MissingDataError, match=r"^kmnist: .*KMNIST/raw lacks train-images-idx3-ubyte\.gz;"):
         load_images("kmnist", idx_data)
     test = load_split("kmnist", "test", idx_data)
     assert test.inputs.shape == (10_000, 1, 28, 28)
@@ -76,7 +76,7 @@ def test_without_test_no_test_file_is_touched(idx_data, tmp_path):
     folder = copy_training_files(idx_data, tmp_path / "data")
     data = load_images("mnist", tmp_path / "data", test=False)
     assert data.test is None
-    with pytest.raises(MissingDataError, match=r"t10k-images-idx3-ubyte\.gz, t10k-labels-idx1-ubyte\.gz not in"):
+    with pytest.raises(MissingDataError, match=r"lacks t10k-images-idx3-ubyte\.gz, t10k-labels-idx1-ubyte\.gz;"):
         load_images("mnist", tmp_path / "data")
     for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
         (folder / name).write_bytes(b"not to be read")

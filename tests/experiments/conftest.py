@@ -11,6 +11,6 @@ def go(nowhere):
 
     def call(text=TINY, name="tiny", **options):
         settings = {"out": nowhere / "results", "device": "cpu", "seeds": [0], **options}
-        return run_recipe(name, parse_recipe(text.encode(), "tiny.toml"), Options(**settings))
+        return run_recipe(name, parse_recipe(text.encode(), "tiny.toml"), Options(**settings)).records
 
     return call

@@ -1,6 +1,7 @@
 """Runs: each row and seed once, skipped where its record exists, never mixed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from recipe_texts import TINY
 from infohebb.data import digits
 from infohebb.errors import (
     CorruptFileError,
+    GroupingError,
     NonFiniteLossError,
     RecordConflictError,
     UnknownKeyError,
@@ -18,7 +20,10 @@ from infohebb.errors import (
     WrongTypeError,
 )
 from infohebb.experiments.build import load_network
+from infohebb.experiments.recipe import parse_recipe
 from infohebb.experiments.record import read_record
+from infohebb.experiments.run import Options, run_recipe
+from infohebb.files import held
 from infohebb.training.evaluation import evaluate
 
 
@@ -104,6 +109,28 @@ def test_a_row_that_another_process_runs_is_left_alone(go, nowhere):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RecordConflictError, match="another process runs this row"):
             go(only="blobs/cosine")
+
+
+def test_what_cannot_run_is_left_out_and_the_rest_runs(go, nowhere):
+    last = '[[row]]\nname = "blobs/last_layer/divnorm"\nrule = { name = "LastLayer" }\ndata = { name = "blobs" }\n'
+    last += "optimizer = { lr = { readout = 0.05 } }\n"
+    text = TINY.replace('{ name = "blobs" }', '{ name = "mnist" }') + last
+    told, recipe = [], parse_recipe(text.encode(), "tiny.toml")
+    options = Options(out=nowhere / "out", data_dir=nowhere / "none", device="cpu", tell=told.append)
+    with held(nowhere / "out/tiny/blobs/last_layer/divnorm/seed1.checkpoint/lock"):
+        records, left_out = run_recipe("tiny", recipe, options)
+    assert [(record.row, record.seed) for record in records] == [("blobs/last_layer/divnorm", 0)]
+    missing, busy = left_out
+    assert missing.startswith("mnist: ")
+    assert len(left_out[missing]) == 4
+    assert left_out[busy] == ["tiny blobs/last_layer/divnorm seed 1"]
+    assert sum(line.startswith("left out: ") for line in told) == 2
+
+
+def test_a_rule_that_cannot_train_a_later_row_is_found_before_the_first_runs(go, nowhere):
+    with pytest.raises(GroupingError, match=r"^tiny blobs/backprop/divnorm: 3 groups"):
+        go(TINY + "network = { divisive_norm = { groups = 3 } }\n")
+    assert not (nowhere / "results").exists()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +281,7 @@ def test_own_arrays_take_the_place_of_the_recipes_data(go, nowhere):
     np.savez(nowhere / "mine.npz", x=x, y=y, x_test=x[:7], y_test=y[:7])
     (record,) = go(arrays=nowhere / "mine.npz", only="blobs/cosine")
     assert (record.row, record.published) == ("mine/cosine/divnorm", None)
-    assert record.config["data"] == {"path": str(nowhere / "mine.npz")}
+    assert record.config["data"]["path"] == str(nowhere / "mine.npz")
     assert record.config["shapes"] == {"inputs": [5], "outputs": 3, "continuous": False}
     right = record.final["test_accuracy"] * 7 / 100
     assert right == pytest.approx(round(right))
@@ -274,6 +301,19 @@ def test_a_file_of_arrays_that_changed_is_read_again(go, nowhere):
         np.savez(nowhere / "mine.npz", x=rng.normal(size=(40, 5)), y=np.arange(40) % classes)
         (record,) = go(arrays=nowhere / "mine.npz", only="blobs/cosine", out=nowhere / out)
         assert record.config["shapes"]["outputs"] == classes
+
+
+def test_a_record_of_other_arrays_under_the_same_name_is_not_taken_for_done(go, nowhere):
+    rng = np.random.default_rng(0)
+    path, other = nowhere / "mine.npz", nowhere / "elsewhere" / "mine.npz"
+    np.savez(path, x=rng.normal(size=(40, 5)), y=np.arange(40) % 2)
+    (record,) = go(arrays=path, only="blobs/cosine")
+    other.parent.mkdir()
+    shutil.copy(path, other)
+    assert go(arrays=other, only="blobs/cosine") == [record]
+    np.savez(path, x=rng.normal(size=(40, 5)), y=np.arange(40) % 2)
+    with pytest.raises(RecordConflictError, match=r"was made with data.md5 = '\w+', not '\w+'"):
+        go(arrays=path, only="blobs/cosine")
 
 
 @pytest.mark.parametrize(

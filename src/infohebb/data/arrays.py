@@ -33,16 +33,19 @@ def as_targets(values: Values, classes: int | None, place: str) -> Int64[Tensor,
     """Labels (n,) as int64, or continuous targets (n, d) as float32 or float64.
 
     Integers and booleans are labels. Floating numbers are continuous targets, (n,) becoming (n, 1), unless `classes`
-    says that they count classes: then they must be whole.
+    says that they count classes: then they must be whole. Whole ones of shape (n,) without `classes` could be either.
     Raises UsageError (not numbers), EmptyBatchError, LabelError, MismatchError or NonFiniteDataError.
     """
     tensor = _as_tensor(values, place)
     if not tensor.is_floating_point():
         return _as_labels(tensor, place)
     _check_finite(tensor, place)
+    whole = not bool((tensor != tensor.round()).any())
     if classes is None:
+        if tensor.ndim == 1 and whole:
+            raise LabelError(f"{place} are whole floats; give y.astype(int) for labels, y[:, None] to predict numbers")
         return _as_continuous(tensor, place)
-    if bool((tensor != tensor.round()).any()):
+    if not whole:
         raise LabelError(f"{place} are not whole numbers; give integer labels, or leave out classes={classes}")
     return _as_labels(tensor, place)
 
@@ -67,6 +70,17 @@ def check_labels(labels: Int64[Tensor, "n"], classes: int, place: str) -> None:
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
         raise LabelError(f"{place} contain label {wrong}; with {classes} classes labels go from 0 to {classes - 1}")
+
+
+def count_classes(labels: Int64[Tensor, "n"], place: str) -> int:
+    """The number of classes, labelled from 0 without a gap.  Raises LabelError, because the rules count on it."""
+    present = labels.unique()
+    count = len(present)
+    if present[0] != 0 or present[-1] != count - 1:
+        shown = ", ".join(map(str, present[:5].tolist())) + (", …" if count > 5 else "")
+        number = "number them from 0, as numpy.unique(y, return_inverse=True)[1] does"
+        raise LabelError(f"{place} have labels {shown}; {number}, or give classes=N if a class has no sample here")
+    return count
 
 
 def _kind(tensor: Shaped[Tensor, "n ..."]) -> str:

@@ -22,6 +22,7 @@ from infohebb.data.arrays import (
     check_labels,
     check_lengths,
     check_same_shape,
+    count_classes,
 )
 from infohebb.errors import CorruptFileError, EmptyBatchError, MismatchError, MissingDataError, UsageError
 
@@ -104,8 +105,9 @@ def from_arrays(
     """A data set of the user's own arrays, tensors or lists: inputs (n, ...), targets (n,) or (n, d).
 
     Inputs are not rescaled: float64 stays, all else (uint8 images and the floats of a plain list too) becomes float32.
-    Integer or boolean targets are labels, and floating ones too if `classes` is given and they are whole; `classes` is
-    otherwise the largest label + 1, over training and test. Other floating targets are continuous, (n,) being (n, 1).
+    Integer or boolean targets are labels, and floating ones too if `classes` is given and they are whole. Without
+    `classes` labels are 0, 1, … with no gap, over training and test. Other floating targets are continuous, (n,)
+    being (n, 1).
     A tensor that already fits is not copied. Raises EmptyBatchError, NonFiniteDataError, LabelError, MismatchError
     (lengths, or shapes in training and test), or UsageError for what is not numbers.
     """
@@ -124,15 +126,17 @@ def from_npz(path: str | os.PathLike[str], *, test: bool = True) -> DataSet:
     """A data set from an .npz file with arrays `x`, `y` and, if there is a test set, `x_test`, `y_test`.
 
     Without a test set, a fifth of the samples, drawn by a permutation with seed 0, becomes one; `test=False` leaves the
-    test set out, and `x_test`, `y_test` unread. The rest is as in
+    test set out, and `x_test`, `y_test` unread. A number `classes` in the file, and the rest, are as in
     `from_arrays`, errors included; also raises MissingDataError, CorruptFileError, UsageError (no `x` or no `y`).
     """
     path = Path(path)
-    arrays = read_npz(path, ("x", "y", "x_test", "y_test") if test else ("x", "y"))
+    arrays = read_npz(path, ("x", "y", "classes", *(("x_test", "y_test") if test else ())))
     if not {"x", "y"} <= set(arrays):
         found = ", ".join(sorted(arrays)) or "nothing"
         raise UsageError(f"{path} holds {found}; it needs arrays named x and y (and may have x_test, y_test)")
-    data = from_arrays(arrays["x"], arrays["y"], arrays.get("x_test"), arrays.get("y_test"), name=path.stem)
+    classes = int(arrays["classes"]) if "classes" in arrays else None
+    test_set = arrays.get("x_test"), arrays.get("y_test")
+    data = from_arrays(arrays["x"], arrays["y"], *test_set, classes=classes, name=path.stem)
     whole = _with_test_set(data) if data.test is None else data
     return whole if test else replace(whole, test=None)
 
@@ -144,13 +148,15 @@ def _split_of(inputs: Values, targets: Values, classes: int | None, place: str) 
 
 
 def _count_classes(splits: list[Split], classes: int | None, name: str) -> int | None:
-    """`classes`, else the largest label + 1, else None for continuous targets; all labels are in its range."""
+    """`classes`, else how many there are, else None for continuous targets; all labels are in its range."""
     if splits[0].targets.is_floating_point():
         return None
-    count = classes if classes is not None else 1 + max(0, *(int(split.targets.max()) for split in splits))
+    place = f"targets of {name!r}"
+    if classes is None:
+        return count_classes(torch.cat([split.targets for split in splits]), place)
     for split in splits:
-        check_labels(split.targets, count, f"targets of {name!r}")
-    return count
+        check_labels(split.targets, classes, place)
+    return classes
 
 
 def _with_test_set(data: DataSet) -> DataSet:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+import torch
 from torch import nn
 
 from infohebb import rules
@@ -17,7 +18,7 @@ from infohebb.networks import MLP, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
 from infohebb.training.checkpoint import load_weights, read_config
 from infohebb.training.loop import train
-from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class
+from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision")
@@ -29,15 +30,21 @@ def build_data(config: Mapping[str, Any], data_dir: Path | None = None, *, valid
 
     Raises UnknownNameError, UnknownKeyError, WrongTypeError, MissingDataError, CorruptFileError.
     """
-    options = {"name": "digits", **config["data"]}
-    check_arguments("data", _data_words, options)
+    options = config["data"]
+    _check_data(options)
     if "path" in options:
         return from_npz(options["path"], test=not validate)
-    return load(options["name"], data_dir, test=not validate)
+    return load(options.get("name", "digits"), data_dir, test=not validate)
 
 
-def _data_words(name: str = "digits", path: str | None = None) -> None:
-    """What a recipe's data section may say."""
+def _check_data(options: Mapping[str, Any]) -> None:
+    check_arguments("data", _data_words, options)
+    if "path" in options and "name" in options:
+        raise RecipeError(f"data: name {options['name']!r} and path {options['path']!r} exclude each other; give one")
+
+
+def _data_words(name: str = "digits", path: str | None = None, md5: str | None = None) -> None:
+    """What a recipe's data section may say; `md5` is that of the user's own arrays when they were read."""
 
 
 def build_network(config: Mapping[str, Any], inputs: Sequence[int], outputs: int) -> Layered:
@@ -68,15 +75,22 @@ def _rule(config: Mapping[str, Any]) -> tuple[type[LearningRule], dict[str, Any]
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Raise UnknownNameError, UnknownKeyError or WrongTypeError for words that nothing would read; builds nothing."""
-    check_arguments("data", _data_words, config["data"])
-    _network(config, [1], 1)
-    _rule(config)
+    """Raise a UsageError for words that nothing would read, and for a rule that cannot train the network.
+
+    The network it builds for that has shapes and no numbers.
+    """
+    _check_data(config["data"])
+    with torch.device("meta"):
+        network = build_network(config, [1], 2)
+    rule = build_rule(config)
+    rule.attach(network)
     check_arguments("training", train, config["training"], only=TRAINING)
     optimizer = {"name": "sgd", **config["optimizer"]}
     named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
     check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
-    check_options(optimizer_class(named["name"]), optimizer)
+    check_options(optimizer_class(named.pop("name")), optimizer)
+    for option, value in named.items():
+        per_kind(option, value, rule.groups(network))
 
 
 def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

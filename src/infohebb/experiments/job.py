@@ -37,6 +37,11 @@ class Job:
     overrides: Sequence[str] = ()
     origin: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{self.recipe} {self.row} seed {self.seed}"
+
 
 def checkpoints(job: Job) -> Path:
     """The folder of a job's checkpoints, beside its record."""

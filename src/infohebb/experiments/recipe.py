@@ -56,8 +56,9 @@ class Recipe(_Strict):
 
 
 def _lay_over(base: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    other = "name" in row and row["name"] != base.get("name", row["name"])
-    return dict(row) if other else {**base, **row}
+    another = "name" in row and row["name"] != base.get("name", row["name"])
+    own_arrays = "path" in row and "path" not in base
+    return dict(row) if another or own_arrays else {**base, **row}
 
 
 def recipe_names() -> list[str]:
@@ -98,6 +99,9 @@ def parse_recipe(text: bytes, place: str) -> Recipe:
         raise RecipeError(f"{place}: not TOML: {error}") from error
     except pydantic.ValidationError as error:
         raise recipe_error(error, place) from error
+    for key, listed in (("row", recipe.row), ("seeds", recipe.seeds)):
+        if not listed:
+            raise RecipeError(f"{place}: {key} is empty: nothing would run")
     names = [row.name for row in recipe.row]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -137,21 +141,30 @@ def _matches(segments: list[str], globs: list[str]) -> bool:
 def override(config: Config, settings: Iterable[str]) -> Config:
     """`config` with settings such as "training.epochs=5" put in; values are TOML, or else plain words.
 
+    Naming another network, rule or optimizer starts from that one's own defaults, as in a row of a recipe.
     Raises UnknownKeyError, WrongTypeError.
     """
     changed = {section: dict(table) for section, table in config.items()}
+    chosen: dict[tuple[str, ...], Any] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
-        keys = path.strip().split(".")
+        keys = tuple(path.strip().split("."))
         if not equals or len(keys) < 2 or "" in keys:
             raise WrongTypeError(f"--set {setting}: write section.key=value, such as training.epochs=5")
         if keys[0] not in changed:
             raise UnknownKeyError(f"--set {setting}: no section {keys[0]!r}; sections: {', '.join(SECTIONS)}")
-        _put(changed, keys, _value(text.strip()))
+        if keys in chosen:
+            raise WrongTypeError(f"--set {setting}: {path.strip()} is {chosen[keys]!r} already; give it once")
+        chosen[keys] = _value(text.strip())
+    for (section, key, *_), name in chosen.items():
+        if key in ("name", "path"):
+            changed[section] = _lay_over(changed[section], {key: name})
+    for keys, value in chosen.items():
+        _put(changed, keys, value)
     return changed
 
 
-def _put(table: dict[str, Any], keys: list[str], value: Any) -> None:
+def _put(table: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for key in keys[:-1]:
         inner = table.get(key)
         table[key] = dict(inner) if isinstance(inner, dict) else {}

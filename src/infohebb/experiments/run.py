@@ -1,14 +1,24 @@
 """Runs: each row and seed once, skipped where its record exists, continued where a checkpoint does."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from infohebb.errors import InfohebbError, RecordConflictError, UnknownNameError, WrongTypeError
+from infohebb.errors import (
+    BusyError,
+    InfohebbError,
+    MissingDataError,
+    RecordConflictError,
+    UnknownNameError,
+    UsageError,
+    WrongTypeError,
+)
 from infohebb.experiments.build import check_config, resolved
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
-from infohebb.experiments.recipe import Recipe, Row, override, select_rows
+from infohebb.experiments.recipe import Config, Recipe, Row, override, select_rows
 from infohebb.experiments.record import Record, read_record, record_path, write_record
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
@@ -25,7 +35,7 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
         with _naming(f"{name} {title}"):
             config = override(recipe.config(row), options.settings)
             if options.arrays is not None:
-                config["data"] = {"path": str(options.arrays)}
+                config["data"] = own_data(options.arrays, config, recipe.config(row))
             check_config(config)
         for seed in dict.fromkeys(recipe.seeds if options.seeds is None else options.seeds):
             if not 0 <= seed < 2**63:
@@ -50,26 +60,53 @@ def _renamed(rows: Sequence[Row], arrays: Path | None) -> list[Row]:
     return [row.model_copy(update={"name": "/".join([arrays.stem, *row.name.split("/")[1:]])}) for row in rows]
 
 
-def run_recipe(name: str, recipe: Recipe, options: Options) -> list[Record]:
-    """Run every row and seed that has no record yet, and return the records of all.
+def own_data(path: Path, config: Config, untouched: Config) -> dict[str, Any]:
+    """The data section of the user's own arrays: another file under the same name is another data set."""
+    if config["data"] != untouched["data"]:
+        raise UsageError(f"--data {path} and --set data.… exclude each other; give one")
+    if not path.is_file():
+        return {"path": str(path)}  # the run will say that it is missing
+    return {"path": str(path), "md5": hashlib.md5(path.read_bytes()).hexdigest()}
 
-    Raises the errors of section 7 of the design; records already written stay.
+
+class Outcome(NamedTuple):
+    """The records of what ran or had run, and the titles of what could not run, by the reason."""
+
+    records: list[Record]
+    left_out: dict[str, list[str]]
+
+
+def run_recipe(name: str, recipe: Recipe, options: Options) -> Outcome:
+    """Run every row and seed that has no record yet.
+
+    What lacks its data, or is being run by another process, is left out; when that is all there is, the error is
+    raised. Raises the errors of section 7 of the design; records already written stay.
     """
-    return [run_job(job, options) for job in list(jobs(name, recipe, options))]
+    outcome, last = Outcome([], {}), None
+    for job in list(jobs(name, recipe, options)):
+        try:
+            outcome.records.append(run_job(job, options))
+        except (MissingDataError, BusyError) as error:
+            last, reason = error, str(error).removeprefix(f"{job.title}: ")
+            if reason not in outcome.left_out:
+                options.tell(f"left out: {error}")
+            outcome.left_out.setdefault(reason, []).append(job.title)
+    if last is not None and not outcome.records:
+        raise last
+    return outcome
 
 
 def run_job(job: Job, options: Options) -> Record:
     """One row and seed: its record if it is there, else a run from its last checkpoint, or from the start."""
-    title = f"{job.recipe} {job.row} seed {job.seed}"
     if job.path.exists():
-        options.tell(f"{title}: done before, {job.path}")
+        options.tell(f"{job.title}: done before, {job.path}")
         return same_config(read_record(job.path), job)
-    with _naming(title), held(checkpoints(job) / "lock"):
+    with _naming(job.title), held(checkpoints(job) / "lock"):
         record = measure(job, options)
         write_record(record, job.path)
         drop_state(checkpoints(job))
     record.path = job.path
-    options.tell(f"{title}: {', '.join(f'{key} {value:.2f}' for key, value in record.final.items())}")
+    options.tell(f"{job.title}: {', '.join(f'{key} {value:.2f}' for key, value in record.final.items())}")
     return record
 
 
@@ -87,7 +124,7 @@ def same_config(record: Record, job: Job) -> Record:
     """The record.  Raises RecordConflictError unless it was made with the job's configuration."""
     old, new = resolved(record.config), resolved(job.config)
     for section, wanted in new.items():
-        for key in sorted(set(wanted) | set(old[section])):
+        for key in sorted((set(wanted) | set(old[section])) - ({"path"} if "md5" in wanted else set())):
             if old[section].get(key) != wanted.get(key):
                 raise RecordConflictError(
                     f"{job.path} was made with {section}.{key} = {old[section].get(key)!r}, not {wanted.get(key)!r}; "
