@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from infohebb import MLP, Backprop, train
 from infohebb.data import digits
-from infohebb.errors import CorruptFileError, InfohebbError, MismatchError, MissingDataError, UsageError
+from infohebb.errors import CheckpointError, CorruptFileError, InfohebbError, MismatchError, MissingDataError, UsageError
 from infohebb.experiments.build import load_network
 from infohebb.experiments.use import as_network_input, evaluate_checkpoint, predict_file, read_inputs
+from infohebb.training import Checkpoints
 
 
 @pytest.fixture
@@ -19,6 +21,17 @@ def trained(go):
     settings = ["data.name=digits", "training.epochs=1", "network.norm=batch"]
     (record,) = go(settings=settings, only="blobs/cosine")
     return record, record.path.with_suffix(".checkpoint")
+
+
+def test_a_checkpoint_made_from_python_is_loaded_into_a_network_like_the_one_trained(tmp_path):
+    x, y = torch.randn(40, 3), torch.arange(40) % 2
+    trained, other = MLP(3, 2, (4,)), MLP(3, 2, (4,))
+    train(trained, Backprop(), (x, y), epochs=1, checkpoints=Checkpoints(tmp_path / "ck"), progress=False)
+    with pytest.raises(CheckpointError, match="give load_network a network like the one trained"):
+        load_network(tmp_path / "ck")
+    assert torch.equal(load_network(tmp_path / "ck", other)(x), trained(x))
+    with pytest.raises(CheckpointError, match="another network"):
+        load_network(tmp_path / "ck", MLP(3, 2, (5,)))
 
 
 def test_a_checkpoint_scores_as_its_record_says(trained):

@@ -12,7 +12,7 @@ from torch import nn
 
 from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
-from infohebb.errors import CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
+from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
 from infohebb.experiments.recipe import recipe_error
 from infohebb.networks import MLP, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
@@ -119,19 +119,24 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load_network(checkpoint: str | Path) -> Layered:
+def load_network(checkpoint: str | Path, network: Layered | None = None) -> Layered:
     """The network of a checkpoint that `infohebb run` wrote, with its weights, on the CPU.
 
+    A checkpoint of `infohebb.train` does not know how its network was built: give one like it to load the weights into.
     Raises MissingDataError, CorruptFileError, CheckpointError.
     """
     folder = Path(checkpoint)
     config = read_config(folder)
-    try:
-        network = build_network(config, config["shapes"]["inputs"], config["shapes"]["outputs"])
-    except (KeyError, TypeError) as error:
-        raise CorruptFileError(f"the config of {folder} does not say which network it holds") from error
+    if network is None:
+        if "settings" in config and "shapes" not in config:
+            raise CheckpointError(f"{folder} is of infohebb.train: give load_network a network like the one trained, too")
+        try:
+            network = build_network(config, config["shapes"]["inputs"], config["shapes"]["outputs"])
+        except (KeyError, TypeError) as error:
+            raise CorruptFileError(f"the config of {folder} does not say which network it holds") from error
     load_weights(folder, network)
-    network.precision = config["training"].get("precision", "fp32")
+    settings = config.get("training") or config.get("settings") or {}
+    network.precision = settings.get("precision", "fp32")
     return network
 
 

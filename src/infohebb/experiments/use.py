@@ -23,7 +23,11 @@ def evaluate_checkpoint(checkpoint: Path, arrays: Path | None = None, data_dir: 
     config = read_config(checkpoint)
     network = load_network(checkpoint)
     if arrays is None:
-        return evaluate(network, build_data(config, data_dir))
+        try:
+            return evaluate(network, build_data(config, data_dir))
+        except MissingDataError as error:
+            mend = "; or name it now by --data" if "path" in config["data"] else ""
+            raise MissingDataError(f"{error}{mend}") from error
     found = read_npz(arrays)
     inputs, targets = found.get("x_test", found.get("x")), found.get("y_test", found.get("y"))
     if inputs is None or targets is None:
