@@ -6,6 +6,7 @@ import numpy as np
 
 from infohebb.experiments.record import Record, record_path, write_record
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"  # of this repository
 BLOCKS = ("block1", "block2", "block3")
 
 

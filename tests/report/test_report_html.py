@@ -1,12 +1,14 @@
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_records import make_record, save
+from report_records import RESULTS, make_record, save
 
 from infohebb import report
 from infohebb.errors import CorruptFileError, UsageError
+from infohebb.experiments.record import read_records
 from infohebb.report import write_html
 from infohebb.report.collect import sections
 from infohebb.report.html import command, page
@@ -92,8 +94,30 @@ def test_each_row_says_how_it_was_measured(written):
     assert any("running" in text for text in texts if text.startswith("Mean ±"))
 
 
-def test_only_the_first_row_is_open(written):
+def test_only_one_row_is_open(written):
     assert Page(written).open_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("blocks", "opened"), [(((), ("one",), ("one",)), 2), (((), ("one",), ("one", "two")), 3), (((), (), ()), 1)]
+)
+def test_the_open_row_is_the_first_of_most_figures(blocks, opened):
+    text = page([make_record(f"mnist/x/{i}", blocks=names, epochs=2) for i, names in enumerate(blocks)])
+    rows = re.findall(r'<details class="row"( open)?>', text)
+    assert [i for i, row in enumerate(rows, 1) if row] == [opened]
+
+
+def test_the_page_says_where_commands_find_their_data(written):
+    assert "--data-dir" in written
+    assert "INFOHEBB_DATA" in written
+
+
+def test_the_repository_s_own_results_make_a_page():
+    row = "mnist/gaussian/grouping+divnorm"  # recorded in two folders; all rows would take a while
+    found = Page(page([record for record in read_records(RESULTS) if record.row == row]))
+    assert {"fp32: kib/table1", "kib/table1"} <= set(found.texts)
+    assert found.texts.count("Information plane") == 2
+    assert len(found.ids) == len(set(found.ids))
 
 
 def test_names_are_escaped(written):

@@ -1,8 +1,10 @@
 import io
+import shutil
 import statistics
+from pathlib import Path
 
 import pytest
-from report_records import make_record, save
+from report_records import RESULTS, make_record, save
 from rich.console import Console
 
 from infohebb.errors import CorruptFileError, UsageError
@@ -97,11 +99,56 @@ def test_seeds_are_sorted_as_numbers(tmp_path):
     assert sections(read_records(tmp_path))[0].rows[0].seeds == (1, 2, 10)
 
 
+def test_methods_stand_by_method_then_mode_as_these_first_come():
+    names = ["a/x/1", "a/y/1", "b/x/1", "b/x/2", "b/z/1", "b/y/2"]
+    records = [make_record(name) for name in names]
+    section = sections(records)[0]
+    assert section.methods == ("x/1", "x/2", "y/1", "y/2", "z/1")
+    assert "|  | `x/1` | `x/2` | `y/1` | `y/2` | `z/1` |" in markdown(records)
+
+
+def test_folders_of_results_are_sections_of_their_own(tmp_path):
+    for name, seed in (("one/deep", 3), ("other", 3), ("other", 4)):
+        save(tmp_path / name, make_record(seed=seed))
+    found = sections(read_records(tmp_path))
+    assert [(part.title, part.rows[0].seeds) for part in found] == [
+        ("one/deep: kib/table1", (3,)),
+        ("other: kib/table1", (3, 4)),
+    ]
+
+
+def test_the_common_folder_of_results_is_not_named(tmp_path, monkeypatch):
+    for folder in (tmp_path, tmp_path / "fp32"):
+        save(folder, make_record())
+        save(folder, make_record(split="validation"))
+    monkeypatch.chdir(tmp_path / "fp32" / "kib")  # the paths say less than the whole of where records lie
+    assert [part.title for part in sections(read_records(Path()))] == ["kib/table1", "kib/table1 (validation split)"]
+    monkeypatch.chdir(tmp_path)
+    titles = [part.title for part in sections(read_records(Path()))]
+    assert titles[:2] == ["kib/table1", "kib/table1 (validation split)"]
+    assert titles[2:] == ["fp32: kib/table1", "fp32: kib/table1 (validation split)"]
+
+
 def test_the_same_seed_twice_is_refused(tmp_path):
-    for name in ("one", "other"):
-        save(tmp_path / name, make_record(seed=3))
-    with pytest.raises(UsageError, match=r"seed 3 was recorded twice, in .*one.* and .*other"):
+    path = save(tmp_path, make_record(seed=3))
+    shutil.copy(path, path.with_name("seed3-copy.json"))
+    with pytest.raises(UsageError, match=r"seed 3 was recorded twice, in .*seed3-copy\.json and .*seed3\.json"):
         markdown(read_records(tmp_path))
+
+
+def test_records_that_were_moved_are_told_apart_by_nothing(tmp_path):
+    for seed in (1, 2):
+        path = save(tmp_path / "runs", make_record(seed=seed))
+        path.rename(tmp_path / f"seed{seed}.json")
+    (section,) = sections([*read_records(tmp_path), make_record(seed=3)])
+    assert (section.title, section.rows[0].seeds) == ("kib/table1", (1, 2, 3))
+
+
+def test_the_repository_s_own_results_make_tables():
+    records = list(read_records(RESULTS))
+    found = sections(records)
+    assert {"fp32: kib/table1", "kib/table1", "quickstart"} <= {part.title for part in found}
+    assert sum(len(row.records) for part in found for row in part.rows) == len(records)
 
 
 def test_times_are_means_and_memory_the_largest():

@@ -91,7 +91,7 @@ def _bars(axes: Axes, section: Section, values: list[float], write: Callable[[fl
     top = max(values) or 1.0
     for place, value in enumerate(values):
         axes.text(value + 0.03 * top, place, write(value), va="center", fontsize=8, color=INK)
-    axes.set_xlim(0, 1.55 * top)
+    axes.set_xlim(0, 1.65 * top)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines["bottom"].set_visible(False)

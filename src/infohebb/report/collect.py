@@ -1,6 +1,7 @@
-"""From records to summaries: grouped by recipe, split and row, in order, with their statistics."""
+"""From records to summaries: grouped by folder of results, recipe, split and row, in order, with their statistics."""
 
 import itertools
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,22 +13,21 @@ from infohebb.report.summary import MEASURES, Measure, Section, Spread, Summary
 
 
 def sections(records: Iterable[Record]) -> list[Section]:
-    """Records by recipe and split; rows by data set, method and mode, each in the order of its first coming."""
-    groups: dict[tuple[str, Measure], dict[str, list[Record]]] = {}
-    for record in records:
-        rows = groups.setdefault((record.recipe, measure_of(record)), {})
+    """Records by folder, recipe and split; rows by data set, method and mode, each in the order of its first coming."""
+    groups: dict[tuple[str, str, Measure], dict[str, list[Record]]] = {}
+    records = list(records)
+    for record, folder in zip(records, _folders(records), strict=True):
+        rows = groups.setdefault((folder, record.recipe, measure_of(record)), {})
         rows.setdefault(record.row, []).append(record)
-    return [
-        Section(recipe, measure, tuple(summarise(rows[name], measure) for name in _row_order(list(rows))))
-        for (recipe, measure), rows in sorted(groups.items(), key=_section_order)
-    ]
+    return [_section(*key, groups[key]) for key in sorted(groups, key=_section_order)]
 
 
-def summarise(records: Sequence[Record], measure: Measure) -> Summary:
+def summarise(records: Sequence[Record], measure: Measure, folder: str = "") -> Summary:
     """The runs of one row as one summary.  Raises UsageError when a seed comes twice."""
     runs = tuple(sorted(records, key=lambda record: record.seed))
     _refuse_twins(runs)
     return Summary(
+        folder=folder,
         recipe=runs[0].recipe,
         row=runs[0].row,
         measure=measure,
@@ -80,16 +80,36 @@ def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _row_order(names: list[str]) -> list[str]:
-    split = {name: name.split("/", 2) for name in names}
-    places = [list(dict.fromkeys(parts[i] for parts in split.values() if i < len(parts))) for i in range(3)]
-    ranks = {name: [places[i].index(part) for i, part in enumerate(parts)] for name, parts in split.items()}
-    return sorted(names, key=ranks.__getitem__)
+def _folders(records: Sequence[Record]) -> list[str]:
+    """The folder of results of each, within the one that all share; "" for that one, or where none can be told."""
+    roots = [_root(record) for record in records]
+    shared = os.path.commonpath(known) if (known := [root for root in roots if root]) else ""
+    return ["" if root in (None, Path(shared)) else root.relative_to(shared).as_posix() for root in roots]
 
 
-def _section_order(item: tuple[tuple[str, Measure], object]) -> tuple[str, int]:
-    recipe, measure = item[0]
-    return recipe, MEASURES.index(measure)
+def _root(record: Record) -> Path | None:
+    """The OUT of OUT/RECIPE/ROW/seedN.json, if the record lies so."""
+    ending = Path(record.recipe, record.row).parts
+    folder = record.path.absolute().parent if record.path else Path()
+    return folder.parents[len(ending) - 1] if folder.parts[-len(ending) :] == ending else None
+
+
+def _section(folder: str, recipe: str, measure: Measure, rows: dict[str, list[Record]]) -> Section:
+    summaries = tuple(summarise(rows[name], measure, folder) for name in _by_segments(rows))
+    methods = _by_segments(name.partition("/")[2] for name in rows)
+    return Section(folder, recipe, measure, summaries, tuple(methods))
+
+
+def _by_segments(names: Iterable[str]) -> list[str]:
+    """Each name once, by its first segment, then its second and so on, each in the order of its first coming."""
+    split = {name: name.split("/") for name in names}
+    places = [list(dict.fromkeys(column)) for column in itertools.zip_longest(*split.values())]
+    return sorted(split, key=lambda name: [place.index(part) for place, part in zip(places, split[name], strict=False)])
+
+
+def _section_order(key: tuple[str, str, Measure]) -> tuple[str, str, int]:
+    folder, recipe, measure = key
+    return folder, recipe, MEASURES.index(measure)
 
 
 def _refuse_twins(runs: Sequence[Record]) -> None:
@@ -97,5 +117,5 @@ def _refuse_twins(runs: Sequence[Record]) -> None:
         if one.seed == other.seed:
             raise UsageError(
                 f"{one.recipe} {one.row} seed {one.seed} was recorded twice, in {one.path} and {other.path}; "
-                "report on one folder of results at a time"
+                "move one of them away"
             )

@@ -57,7 +57,9 @@ def write_html(folder: Path, out: Path) -> Path:
 def page(records: Sequence[Record]) -> str:
     """The page as a string; the same records give the same bytes."""
     views = [_section_view(section, f"recipe-{i}") for i, section in enumerate(sections(records), 1)]
-    return _environment().get_template("report.html").render(sections=views, facts=_facts(records, views))
+    opened = max((row for view in views[:1] for row in view.rows), key=_figure_count, default=None)
+    template = _environment().get_template("report.html")
+    return template.render(sections=views, facts=_facts(records, views), opened=opened)
 
 
 def command(row: Summary) -> str:
@@ -118,6 +120,10 @@ def _row_view(row: Summary, anchor: str) -> RowView:
         differing=differing_settings(row.records),
         settings=json.dumps(row.records[0].config, indent=2, ensure_ascii=False),
     )
+
+
+def _figure_count(row: RowView) -> int:
+    return sum(len(group.drawings) for group in row.figures)
 
 
 def _inline(drawing: Drawing) -> Markup:

@@ -48,6 +48,7 @@ class Spread:
 class Summary:
     """One row of one recipe over its seeds, on one split."""
 
+    folder: str  # as in the section
     recipe: str
     row: str
     measure: Measure
@@ -62,7 +63,7 @@ class Summary:
     @property
     def name(self) -> str:
         """What tells it from all others."""
-        return f"{self.recipe} {self.row} {self.measure.key}"
+        return f"{_placed(self.folder, self.recipe)} {self.row} {self.measure.key}"
 
     @property
     def dataset(self) -> str:
@@ -102,14 +103,17 @@ class Summary:
 class Section:
     """The rows of one recipe on one split."""
 
+    folder: str  # of results, where records come from several; else ""
     recipe: str
     measure: Measure
     rows: tuple[Summary, ...]
+    methods: tuple[str, ...]  # of the rows, each once, as method/mode
 
     @property
     def title(self) -> str:
-        """The recipe, and the split where it is not the test set."""
-        return self.recipe if self.measure.split == "test" else f"{self.recipe} (validation split)"
+        """The recipe, its folder where there are several, and the split where it is not the test set."""
+        name = _placed(self.folder, self.recipe)
+        return name if self.measure.split == "test" else f"{name} (validation split)"
 
     @property
     def has_published(self) -> bool:
@@ -122,11 +126,10 @@ class Section:
         return list(dict.fromkeys(row.dataset for row in self.rows))
 
     @property
-    def methods(self) -> list[str]:
-        """Of its rows, each once, as method/mode."""
-        return list(dict.fromkeys(row.method for row in self.rows))
-
-    @property
     def is_matrix(self) -> bool:
         """Whether some method was measured on several data sets, beside another one."""
         return len(self.methods) > 1 and len(self.rows) > len(self.methods)
+
+
+def _placed(folder: str, recipe: str) -> str:
+    return f"{folder}: {recipe}" if folder else recipe
