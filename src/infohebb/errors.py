@@ -1,7 +1,9 @@
 """What bad input gets: one line that names the thing, the place and the mend, and an exit status."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 class InfohebbError(Exception):
@@ -90,3 +92,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is one finite number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a setting is of a type that counts: 4 is, 4.0 and True are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -9,7 +9,14 @@ import torch
 
 from infohebb import MLP, Backprop, train
 from infohebb.data import digits
-from infohebb.errors import CheckpointError, CorruptFileError, InfohebbError, MismatchError, MissingDataError, UsageError
+from infohebb.errors import (
+    CheckpointError,
+    CorruptFileError,
+    InfohebbError,
+    MismatchError,
+    MissingDataError,
+    UsageError,
+)
 from infohebb.experiments.build import load_network
 from infohebb.experiments.use import as_network_input, evaluate_checkpoint, predict_file, read_inputs
 from infohebb.training import Checkpoints

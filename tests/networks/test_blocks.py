@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from functional import oracles
 from functional.oracles import assert_close, normal
-from infohebb.errors import GroupingError
+from infohebb.errors import GroupingError, MismatchError
 from infohebb.functional.dropout import alpha_dropout, dropout
 from infohebb.functional.nonlinearities import IDENTITY, RELU
 from infohebb.networks import Block, DivisiveNorm
@@ -115,10 +116,29 @@ def test_divisive_norm_is_per_sample_group_by_group():
     assert (DivisiveNorm().groups, DivisiveNorm().power, DivisiveNorm().delta) == (32, 0.2, 1.0)
 
 
-@pytest.mark.parametrize("groups", [1, 0, -3])
-def test_fewer_than_two_groups_are_refused(groups):
-    with pytest.raises(GroupingError, match=f"{groups} group.* take 2 or more"):
-        DivisiveNorm(groups)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"groups": groups}, f"^{groups} groups; take 2 or more") for groups in (1, 0, -3)),
+        ({"power": math.nan}, "^power nan of the groups' variance; take a finite number"),
+        ({"power": math.inf}, "^power inf"),
+        ({"delta": -1.0}, "^delta -1.0: .* take 0 .* or more"),
+        ({"delta": math.nan}, "^delta nan"),
+    ],
+)
+def test_a_divisive_norm_that_cannot_be_is_refused(options, message):
+    with pytest.raises(GroupingError, match=message):
+        DivisiveNorm(**options)
+
+
+@pytest.mark.parametrize("x", [X[:1], X[:0]])
+def test_batch_norm_learns_nothing_from_a_single_sample_and_predicts_it(x):
+    block = make_block(norm="batch")
+    before = copy.deepcopy(block.state_dict())
+    with pytest.raises(MismatchError, match=r"batch of one sample.*choose a batch size that leaves no last batch of"):
+        block.respond(x, learning=True)
+    assert block(x).shape == (len(x), 8)
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -96,6 +98,13 @@ def test_groups_that_do_not_divide_a_width_are_refused_with_those_that_do():
 def test_an_empty_layer_is_refused(sizes):
     with pytest.raises(MismatchError, match="no layer may be empty"):
         MLP(*sizes)
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0, math.nan, math.inf])
+def test_a_slope_that_hides_the_sign_is_refused(slope):
+    with pytest.raises(MismatchError, match=f"slope {slope} of leaky ReLU: give a number above 0, or take relu for 0"):
+        MLP(slope=slope)
+    assert MLP(nonlinearity="tanh", slope=slope).blocks[0].nonlinearity is TANH
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, 2.0])

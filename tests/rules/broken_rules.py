@@ -48,6 +48,21 @@ class NeedsArgument(Honest):
         super().__init__()
 
 
+class FailsToBuild(Honest):
+    """Raises where it should store."""
+
+    def __init__(self):
+        raise ValueError("boom\nand bang")
+
+
+class Reseeds(Honest):
+    """Draws the same numbers again in each batch, and has everybody else do so."""
+
+    def learn(self, network, inputs, targets, **options):
+        torch.manual_seed(0)
+        return super().learn(network, inputs, targets, **options)
+
+
 class ForgetsGradient(Honest):
     """Leaves one gradient empty."""
 
@@ -395,6 +410,7 @@ LEARNING = {  # promises that each call `learn`
     "fills gradients",
     "keeps no graph",
     "same seed same gradient",
+    "does not reseed",
     "state round trips",
     "batch order does not matter",
     "update follows from signals",
@@ -407,6 +423,7 @@ LEARNING = {  # promises that each call `learn`
 BROKEN = {  # which promises each breaks: these, and no other
     NeedsArgument: {"builds without arguments"},
     HalfWritten: {"builds without arguments"},
+    FailsToBuild: {"builds without arguments"},
     RefusesAll: {"trains some network"},
     FailsToAttach: {"attaches to the network", "trains some network"},
     ForgetsGradient: {"fills gradients"},
@@ -422,6 +439,7 @@ BROKEN = {  # which promises each breaks: these, and no other
         "weights are not transported",
         "errors are not global",
     },
+    Reseeds: {"does not reseed"},
     LosesState: {"state round trips"},
     CountsSamples: {"batch order does not matter"},
     HidesSignal: {"update follows from signals"},

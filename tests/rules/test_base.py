@@ -8,6 +8,7 @@ from infohebb import rules
 from infohebb.errors import EmptyBatchError, LabelError, MismatchError
 from infohebb.networks import MLP
 from infohebb.rules.base import check_batch, right_answers
+from networks.plain_torch import make_network
 from rules.walk import LABELS, X
 
 RULES = [rules.Backprop, rules.KernelizedBottleneck, rules.LastLayer]
@@ -18,9 +19,19 @@ RULES = [rules.Backprop, rules.KernelizedBottleneck, rules.LastLayer]
     [
         (X[:0], LABELS[:0], EmptyBatchError, "an empty batch"),
         (X, LABELS[:3], MismatchError, "7 inputs but 3 targets"),
-        (X, torch.full((7,), 3), LabelError, "labels run from 3 to 3, .* classes 0 to 2"),
-        (X, LABELS - 1, LabelError, "labels run from -1 to 1"),
-        (X, normal(7, 2), MismatchError, r"continuous targets \(7, 2\) do not fit a readout of 3"),
+        (X, torch.full((7,), 3), LabelError, "labels run from 3 to 3, .* classes 0 to 2; take y - y.min"),
+        (X, 2 * LABELS, LabelError, "labels run from 0 to 4, .* takes a network of 5 outputs"),
+        (X, LABELS - 1, LabelError, "labels run from -1 to 1, .*; take y - y.min"),
+        (
+            X,
+            normal(7, 2),
+            MismatchError,
+            r"continuous targets \(7, 2\) do not fit a readout of 3; give \(samples, 3\) numbers, or",
+        ),
+        (X, LABELS.double(), MismatchError, r"integers if they are class labels \(y\.long\(\)\)"),
+        (X[:, 0], LABELS, MismatchError, r"inputs have shape \(7,\); give \(samples, features\)"),
+        (X.float(), LABELS, MismatchError, r"inputs are torch.float32; give x.to\(torch.float64\)"),
+        (X.half(), LABELS, MismatchError, "inputs are torch.float16; give"),
     ],
 )
 @pytest.mark.parametrize("rule", RULES)
@@ -45,6 +56,20 @@ def test_right_answers_are_those_with_the_largest_logit():
     logits = torch.tensor([[0.1, 0.9], [0.8, 0.2], [-5.0, -4.0]])
     assert right_answers(logits, torch.tensor([1, 1, 1])).tolist() == [True, False, True]
     assert right_answers(logits, logits) is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("frozen", ["blocks", "blocks.0", "blocks.1", "readout", ""])
+def test_frozen_weights_get_no_gradient_and_leave_the_others_theirs(rule, frozen):
+    network, whole = (make_network(norm="layer", nonlinearity="tanh") for _ in range(2))
+    network.get_submodule(frozen).requires_grad_(False)
+    rule().learn(whole, X, LABELS)
+    rule().learn(network, X, LABELS)
+    for (name, parameter), other in zip(network.named_parameters(), whole.parameters(), strict=True):
+        if name.startswith(frozen):
+            assert parameter.grad is None
+        elif other.grad is not None:
+            assert torch.equal(parameter.grad, other.grad)
 
 
 @pytest.mark.parametrize("rule", [rules.Backprop, rules.LastLayer])

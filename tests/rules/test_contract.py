@@ -6,7 +6,7 @@ from infohebb import KernelizedBottleneck, rules
 from infohebb.errors import MismatchError, UnknownNameError, UsageError
 from infohebb.rules import LearningRule
 from infohebb.testing import PROMISES, check_rule, example_networks, import_rule
-from rules.broken_rules import BROKEN, SEEN_ON, Honest, NoRule, Waits
+from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, Waits
 from rules.local_classifier import LocalClassifier
 
 WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | {"trains some network", "learns blobs"}
@@ -73,6 +73,11 @@ def test_a_strict_check_raises_what_is_broken():
     liar = next(rule for rule in BROKEN if rule.__name__ == "ForgetsGradient")
     with pytest.raises(AssertionError, match=r"FAILS  fills gradients \[plain\]: no gradient for a parameter"):
         check_rule(liar)
+
+
+def test_a_rule_that_cannot_be_built_gets_one_line():
+    (check,) = check_rule(FailsToBuild, strict=False)
+    assert str(check) == "FAILS  builds without arguments [-]: raises ValueError: boom and bang"
 
 
 def test_rules_with_arguments_are_checked_as_what_makes_them():

@@ -1,5 +1,6 @@
 import copy
 import inspect
+import math
 
 import pytest
 import torch
@@ -253,7 +254,14 @@ DIVISIVE = {"groups": 4, "power": 0.2, "delta": 1.0}
         ({"kernel": "gausian"}, UnknownNameError, "unknown kernel 'gausian'; did you mean 'gaussian'"),
         ({"target_kernel": "label"}, UnknownNameError, "unknown kernel 'label'"),
         ({"input_kernel": "cosin", "objective": "hsic_bottleneck"}, UnknownNameError, "did you mean 'cosine'"),
-        ({"sigma": 0.0}, MismatchError, "sigma 0.0 is no width"),
+        ({"sigma": 0.0}, MismatchError, "sigma 0.0: give a width above 0"),
+        ({"sigma": math.nan}, MismatchError, "sigma nan: give a width above 0"),
+        ({"gamma": math.nan}, MismatchError, "gamma nan: give a finite number"),
+        ({"groups": 4, "power": math.nan}, MismatchError, "power nan: give a finite number"),
+        ({"groups": 4, "delta": -1000.0}, MismatchError, "delta -1000.0: give a number of at least 0"),
+        ({"power": 0.3}, MismatchError, "blocks.0 has no groups for power and delta to act on; give groups too, or"),
+        ({"delta": 1.0}, MismatchError, "blocks.0 has no groups"),
+        ({"groups": 0}, GroupingError, "0 groups .* 8 neurons .*possible: 2, 4$"),
         ({"groups": 5}, GroupingError, "5 groups .* 8 neurons .*possible: 2, 4$"),
         ({"groups": 1}, GroupingError, "possible: 2, 4$"),
     ],
@@ -263,11 +271,35 @@ def test_settings_that_cannot_be_right_are_refused_by_attach(told, kind, message
         KernelizedBottleneck(**told).attach(make_network())
 
 
-def test_an_unknown_objective_is_refused_by_attach():
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "message"),
+    [
+        ("objective", "phsik", UnknownNameError, "unknown objective 'phsik'; did you mean 'phsic'"),
+        ("objective", None, UnknownNameError, "unknown objective 'None'; known: hsic, "),
+        ("sigma", "a", MismatchError, "sigma 'a': give a width above 0"),
+        ("gamma", None, MismatchError, "gamma None: give a finite number"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_refused_by_attach(name, value, kind, message):
     rule = KernelizedBottleneck()
-    rule.objective = "phsik"
-    with pytest.raises(UnknownNameError, match="unknown objective 'phsik'; did you mean 'phsic'"):
+    setattr(rule, name, value)  # as a constructor that only stores leaves it
+    with pytest.raises(kind, match=message):
         rule.attach(make_network())
+
+
+@pytest.mark.parametrize(
+    ("name", "gram", "got"),
+    [
+        *((name, lambda V: V[:, :2], r"\[7, 2\]") for name in ("kernel", "target_kernel", "input_kernel")),
+        ("kernel", lambda V: None, "NoneType"),
+    ],
+)
+def test_a_kernel_whose_gram_is_not_square_is_named_at_the_first_batch(name, gram, got):
+    rule = KernelizedBottleneck(objective="hsic_bottleneck", **{name: kernels.linear()._replace(gram=gram)})
+    network = make_network()
+    rule.attach(network)
+    with pytest.raises(MismatchError, match=rf"^{name}: its gram gave {got} for 7 samples; it must give \[7, 7\]"):
+        rule.learn(network, X, LABELS)
 
 
 @pytest.mark.parametrize("told", [{"groups": 2}, {"power": 0.5}, {"delta": 2.0}])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_toys import data, network, rule, same, weights
 
-from infohebb import Backprop, train
+from infohebb import MLP, Backprop, KernelizedBottleneck, train
 from infohebb.errors import CheckpointError, CorruptFileError, InfohebbError, MissingDataError, NoSpaceError
 from infohebb.training import Checkpoints
 from infohebb.training.checkpoint import Progress, latest, load_weights, read_config, resume, save_checkpoint
@@ -237,6 +237,20 @@ def test_other_settings_do_not_go_on(tmp_path):
     go(tmp_path, epochs=1)
     with pytest.raises(CheckpointError, match="another configuration"):
         go(tmp_path, batch=7)
+
+
+def test_other_data_and_another_grouping_do_not_go_on(tmp_path):
+    x, y = torch.randn(40, 3), torch.arange(40) % 2
+
+    def trained(x, groups):
+        net, kept = MLP(3, 2, (8,)), Checkpoints(tmp_path)
+        train(net, KernelizedBottleneck(groups=groups), (x, y), epochs=1, checkpoints=kept, progress=False)
+
+    trained(x, 2)
+    trained(x, 2)
+    for other in ((100 * x, 2), (x, 4)):
+        with pytest.raises(CheckpointError, match="another configuration"):
+            trained(*other)
 
 
 def test_no_checkpoint_is_no_error_for_training_and_one_for_reading(tmp_path):

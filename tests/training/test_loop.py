@@ -1,5 +1,7 @@
 """The loop: order of the training step, curves, what is held out, and what stops it."""
 
+import math
+
 import pytest
 import torch
 from training_toys import Diary, Untouchable, data, network, rule, same, weights
@@ -146,6 +148,8 @@ def test_bf16_products_come_close_to_fp32():
     [
         (WrongTypeError, r"training\.epochs = 0", {"epochs": 0}),
         (WrongTypeError, r"training\.factor = 0", {"factor": 0.0}),
+        (WrongTypeError, r"training\.factor = nan", {"factor": math.nan}),
+        (WrongTypeError, r"seed = \d+: give a whole number of 64 bits, or None", {"seed": 2**64}),
         (MismatchError, "device 'abacus'", {"device": "abacus"}),
     ],
 )
@@ -164,6 +168,14 @@ def test_a_rule_that_cannot_train_the_network_says_so_before_anything_moves():
     with pytest.raises(MismatchError, match="trains a Layered"):
         train(torch.nn.Linear(8, 2), Diary(), data(), epochs=1)
     assert same(weights(net), before)
+
+
+def test_a_rule_that_finds_everything_frozen_says_so():
+    net = network()
+    net.readout.requires_grad_(False)
+    train(net, rule(), data(), epochs=1)
+    with pytest.raises(MismatchError, match="LastLayer finds nothing to train here: all is frozen"):
+        train(net, LastLayer(), data(), epochs=1)
 
 
 def test_the_last_incomplete_batch_is_kept():

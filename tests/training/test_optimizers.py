@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from infohebb.errors import UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
+from infohebb.errors import MismatchError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
 from infohebb.training.optimizers import make_optimizer, scale_rates
 
 
@@ -94,9 +94,11 @@ def test_parameters_without_gradient_stay():
         (WrongTypeError, "optimizer.lr.local is nan", {"lr": math.nan}),
         (WrongTypeError, "optimizer: .*momentum.*-1.0", {"momentum": -1.0}),
         (WrongTypeError, "optimizer: ", {"momentum": "fast"}),
-        (WrongTypeError, "optimizer: .*parameter groups", {"name": "lbfgs"}),
+        (WrongTypeError, "optimizer.lr.local is inf", {"lr": math.inf}),
+        (MismatchError, "LBFGS computes the loss in its step; take another", {"name": "lbfgs"}),
         (WrongTypeError, "optimizer: .*2D", {"name": "muon"}),
         (UnknownKeyError, "optimizer.params", {"params": 3.0}),
+        (UnknownKeyError, "optimizer.groups", {"groups": {}}),
     ],
 )
 def test_bad_options_are_named(error, words, options):

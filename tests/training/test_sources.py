@@ -129,7 +129,7 @@ x, y = torch.randn(6, 8), torch.tensor([0, 1] * 3)
         (MismatchError, "6 inputs but 4 targets", [(x, y[:4])]),
         (MismatchError, "6 inputs and 4 targets", (x, y[:4])),
         (MismatchError, r"continuous targets \(6, 3\)", (x, torch.rand(6, 3))),
-        (LabelError, "0 to 2.*classes 0 to 1", (x, y * 2)),
+        (LabelError, "0 to 2.*classes 0 to 1; it takes a network of 3 outputs", [(x, y * 2)]),
         (LabelError, "-1", (x, y - 1)),
         (LabelError, "-1 to 0", [(x, y - 1)]),
         (LabelError, "one label per sample", [(x, y[:, None])]),

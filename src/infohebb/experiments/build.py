@@ -129,7 +129,9 @@ def load_network(checkpoint: str | Path, network: Layered | None = None) -> Laye
     config = read_config(folder)
     if network is None:
         if "settings" in config and "shapes" not in config:
-            raise CheckpointError(f"{folder} is of infohebb.train: give load_network a network like the one trained, too")
+            raise CheckpointError(
+                f"{folder} is of infohebb.train: give load_network a network like the one trained, too"
+            )
         try:
             network = build_network(config, config["shapes"]["inputs"], config["shapes"]["outputs"])
         except (KeyError, TypeError) as error:

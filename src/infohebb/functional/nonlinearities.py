@@ -3,6 +3,7 @@
 a  pre-activation     h = f(a), written over a     gate(signal, h) = signal × f'(a)
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -60,8 +61,8 @@ def pass_signal(signal: Values, h: Values) -> Values:
 
 
 def leaky_relu(slope: float = 0.01) -> Nonlinearity:
-    """Leaky ReLU; a slope of zero or less is refused, because f' could not be read from h."""
-    if slope <= 0:
+    """Leaky ReLU.  Raises ValueError for a slope that is not above zero: f' could not be read from h."""
+    if not 0 < slope < math.inf:
         raise ValueError(f"leaky ReLU needs a slope above 0, got {slope}; use relu for 0")
     in_place = partial(torch.nn.functional.leaky_relu_, negative_slope=slope)
     return Nonlinearity(in_place, partial(leaky_relu_gate, slope=slope))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infohebb.errors import GroupingError, MismatchError
+from infohebb.errors import GroupingError, MismatchError, is_number, is_whole
 from infohebb.functional import dropout, grouping, normalisation
 from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.functional.products import Precision, product
@@ -31,16 +31,21 @@ class DivisiveNorm(nn.Module):
     """Divisive normalisation: each group centred and divided by a power of its variance, sample by sample.
 
     `groups` consecutive blocks of a layer's neurons, exponent `power`, and `delta` in (delta + Σ zc²) / group size.
-    Raises GroupingError for fewer than two groups, and at the first batch whose width they do not divide.
+    Raises GroupingError for fewer than two groups, a power or delta that is no finite number, a delta below zero, and
+    at the first batch whose width the groups do not divide.
     """
 
     def __init__(self, groups: int = 32, power: float = 0.2, delta: float = 1.0):
         super().__init__()
-        if groups < 2:
-            raise GroupingError(f"{groups} group: its variance centred over groups is zero for ever; take 2 or more")
-        if delta < 0:
+        if not is_whole(groups) or groups < 2:
             raise GroupingError(
-                f"delta {delta} below 0 makes variances negative; take 0 (no silent groups then) or more"
+                f"{groups!r} groups; take 2 or more, a whole number: one's variance centred over groups is zero"
+            )
+        if not is_number(power):
+            raise GroupingError(f"power {power!r} of the groups' variance; take a finite number, such as 0.2")
+        if not is_number(delta) or delta < 0:
+            raise GroupingError(
+                f"delta {delta!r}: below 0 variances are negative; take 0 (no silent groups then) or more"
             )
         self.groups, self.power, self.delta = groups, power, delta
 
@@ -56,11 +61,11 @@ class DivisiveNorm(nn.Module):
 
 def check_groups(groups: int, width: int) -> None:
     """Raise GroupingError unless `groups` cut `width` neurons into two or more equal groups of two or more."""
-    if groups < 2 or width % groups or width // groups < 2:
+    if not is_whole(groups) or groups < 2 or width % groups or width // groups < 2:
         fitting = [c for c in range(2, width // 2 + 1) if width % c == 0]
         choice = ", ".join(map(str, fitting[:8] + (["…"] if len(fitting) > 8 else []))) or "none"
         raise GroupingError(
-            f"{groups} groups do not cut a layer of {width} neurons into two or more groups of two or more; "
+            f"{groups!r} groups do not cut a layer of {width} neurons into two or more groups of two or more; "
             f"possible: {choice}"
         )
 
@@ -104,7 +109,7 @@ class Block(nn.Module):
     def respond(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Response:
         """From input to activity; `learning` normalises by the batch's statistics and advances their averages.
 
-        Raises MismatchError when samples do not fit the weight.
+        Raises MismatchError when samples do not fit the weight, or batch norm is to learn from a single one.
         """
         pre = x.flatten(1)
         if pre.shape[1] != self.weight.shape[1]:
@@ -125,6 +130,11 @@ class Block(nn.Module):
             return drive, None
         mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
         if learning:
+            if len(drive) < 2:
+                raise MismatchError(
+                    "batch norm cannot learn from a batch of one sample, which has no variance; choose a batch size "
+                    "that leaves no last batch of one"
+                )
             variance, mean = torch.var_mean(drive, 0, correction=0)
             _advance_statistics(norm, mean, variance, len(drive))
         batch = normalisation.batch_norm(drive, mean, variance, norm.eps)
@@ -148,7 +158,7 @@ class Block(nn.Module):
 @torch.no_grad()
 def _advance_statistics(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Running averages of a batch's mean and unbiased variance."""
-    unbiased = variance * (count / max(count - 1, 1))
+    unbiased = variance * (count / (count - 1))
     momentum = norm.momentum or 0.0
     norm.get_buffer("running_mean").lerp_(mean, momentum)
     norm.get_buffer("running_var").lerp_(unbiased, momentum)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from infohebb.errors import MismatchError, unknown_name
+from infohebb.errors import MismatchError, is_number, is_whole, unknown_name
 from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
 from infohebb.networks.blocks import Block, DivisiveNorm
 from infohebb.networks.layered import Layered
@@ -18,9 +18,10 @@ NONLINEARITIES = {"leaky_relu": leaky_relu(), "relu": RELU, "selu": SELU, "tanh"
 class MLP(Layered):
     """Fully connected blocks of the given widths on flattened inputs, and a linear readout with bias.
 
-    `inputs` is a number of features or a shape. `nonlinearity` is a name (leaky_relu, relu, selu, tanh, identity) or a
-    `Nonlinearity`; `slope` is leaky ReLU's. `norm` puts batch norm before the nonlinearity or layer norm after it.
-    `divisive_norm` is a DivisiveNorm or its keyword arguments. Weights start as PyTorch's: U(±1/√inputs).
+    `inputs` is a number of features or a shape; `widths` has one number per block, (16,) for a single one.
+    `nonlinearity` is a name (leaky_relu, relu, selu, tanh, identity) or a `Nonlinearity`; `slope`, above 0, is leaky
+    ReLU's. `norm` puts batch norm before the nonlinearity or layer norm after it. `divisive_norm` is a DivisiveNorm or
+    its keyword arguments. Weights start as PyTorch's: U(±1/√inputs).
     Raises UnknownNameError, GroupingError, MismatchError.
     """
 
@@ -36,12 +37,14 @@ class MLP(Layered):
         dropout: float = 0.0,
         bias: bool = False,
     ):
-        features = inputs if isinstance(inputs, int) else math.prod(inputs)
+        shape = inputs if isinstance(inputs, Sequence) else (inputs,)
+        _check_sizes(inputs=shape, outputs=(outputs,), widths=widths)
+        features = math.prod(shape)
         if min(features, outputs, *widths) < 1:
             raise MismatchError(f"no layer may be empty: {features} inputs, widths {list(widths)}, {outputs} outputs")
         if norm not in (None, "batch", "layer"):
             raise unknown_name("norm", str(norm), ("batch", "layer"))
-        if not 0 <= dropout < 1:
+        if not is_number(dropout) or not 0 <= dropout < 1:
             raise MismatchError(f"dropout {dropout} is no probability below 1")
         chosen = _nonlinearity(nonlinearity, slope)
         blocks = [
@@ -58,12 +61,22 @@ class MLP(Layered):
         super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
 
 
+def _check_sizes(**sizes: object) -> None:
+    """Raise MismatchError naming what is no row of whole numbers."""
+    for name, row in sizes.items():
+        if not isinstance(row, Sequence) or not all(map(is_whole, row)):
+            raise MismatchError(f"{name} {row!r}: give whole numbers, as in MLP(64, 10, widths=(16,))")
+
+
 def _nonlinearity(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearity:
     if isinstance(nonlinearity, Nonlinearity):
         return nonlinearity
     if nonlinearity not in NONLINEARITIES:
-        raise unknown_name("nonlinearity", nonlinearity, NONLINEARITIES)
-    return leaky_relu(slope) if nonlinearity == "leaky_relu" else NONLINEARITIES[nonlinearity]
+        raise unknown_name("nonlinearity", str(nonlinearity), NONLINEARITIES)
+    try:
+        return leaky_relu(slope) if nonlinearity == "leaky_relu" else NONLINEARITIES[nonlinearity]
+    except (ValueError, TypeError) as error:
+        raise MismatchError(f"slope {slope!r} of leaky ReLU: give a number above 0, or take relu for 0") from error
 
 
 def _divisive_norm(options: DivisiveNorm | dict[str, Any] | None) -> DivisiveNorm | None:

@@ -10,8 +10,16 @@ from torch.nn import Parameter
 from infohebb.errors import unknown_name
 from infohebb.functional.products import Precision, rounded_operands
 from infohebb.networks import Layered, Response
-from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
-from infohebb.rules.layered import Loss, assign_gradients, block_signals, learning, readout_signals, synaptic_gradients
+from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, right_answers
+from infohebb.rules.layered import (
+    Loss,
+    assign_gradients,
+    block_signals,
+    check_fit,
+    learning,
+    readout_signals,
+    synaptic_gradients,
+)
 
 
 class Backprop(LearningRule):
@@ -43,7 +51,7 @@ class Backprop(LearningRule):
     ) -> Diagnostics:
         """Forward with a graph, errors at each block by autograd, then the local products."""
         del onset
-        check_batch(inputs, targets, network.readout.out_features)
+        check_fit(network, inputs, targets)
         with torch.enable_grad():
             responses, x, logits = forward(network, inputs)
         with torch.no_grad():
@@ -66,8 +74,11 @@ class Backprop(LearningRule):
 
 
 def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, Tensor]:
-    """Every block's response, what the readout receives, and the logits; all are kept for the way back."""
-    responses, x = [], inputs
+    """Every block's response, what the readout receives, and the logits; all are kept for the way back.
+
+    Its graph starts at the inputs, so that frozen weights do not cut it.
+    """
+    responses, x = [], inputs.detach().requires_grad_()
     for _, block in network.named_blocks():
         responses.append(block.respond(x, learning=True))
         x = block.emit(responses[-1].activity, learning=True)

@@ -103,7 +103,10 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
         raise MismatchError(f"{len(inputs)} inputs but {len(targets)} targets in one batch")
     if targets.is_floating_point():
         if targets.dim() != 2 or targets.shape[1] != outputs:
-            raise MismatchError(f"continuous targets {tuple(targets.shape)} do not fit a readout of {outputs}")
+            raise MismatchError(
+                f"continuous targets {tuple(targets.shape)} do not fit a readout of {outputs}; give "
+                f"(samples, {outputs}) numbers, or integers if they are class labels (y.long())"
+            )
     elif targets.dim() != 1 or targets.dtype not in (torch.int64, torch.int32):
         raise LabelError(
             f"labels {targets.dtype}{list(targets.shape)}: give one int64 class index per sample, shape (m)"
@@ -112,7 +115,8 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
         low, high = map(int, targets.aminmax())
         if low >= 0 and high < outputs:
             return
-        raise LabelError(f"labels run from {low} to {high}, but the readout has classes 0 to {outputs - 1}")
+        mend = "take y - y.min()" if high - low < outputs else f"it takes a network of {high - low + 1} outputs"
+        raise LabelError(f"labels run from {low} to {high}, but the readout has classes 0 to {outputs - 1}; {mend}")
 
 
 def right_answers(logits: Tensor, targets: Tensor) -> Tensor | None:

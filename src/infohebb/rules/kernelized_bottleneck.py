@@ -14,12 +14,12 @@ G = dL/dK, and the kernel's coupling Q:     dL/dv = Q v
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from infohebb.errors import MismatchError, unknown_name
+from infohebb.errors import MismatchError, is_number, unknown_name
 from infohebb.functional import grouping, hsic, kernels, normalisation, plasticity
 from infohebb.functional.kernels import Kernel
 from infohebb.networks import Block, DivisiveNorm, Layered, Response
@@ -44,6 +44,13 @@ KERNELS: dict[str, Callable[[float], Kernel]] = {
 UNBALANCED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "frequency_centred_labels": kernels.label_gram_frequency_centred,
     "inverse_frequency_labels": kernels.label_gram_inverse_frequency,
+}
+
+NUMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
+    "sigma": (lambda sigma: is_number(sigma) and sigma > 0, "a width above 0"),
+    "gamma": (is_number, "a finite number"),
+    "power": (lambda power: power is None or is_number(power), "a finite number"),
+    "delta": (lambda delta: delta is None or (is_number(delta) and delta >= 0), "a number of at least 0"),
 }
 
 
@@ -72,7 +79,8 @@ class KernelizedBottleneck(LayeredRule):
     against the network's input "phsic_bottleneck", "hsic_bottleneck" (Eq. 2), "nhsic_bottleneck". `target_kernel`:
     "labels" (for continuous targets a Gaussian of median width), "frequency_centred_labels",
     "inverse_frequency_labels", or a kernel on the numbers or one-hot labels. `input_kernel` defaults to `kernel`.
-    Raises GroupingError, MismatchError, UnknownNameError from `attach`.
+    Raises GroupingError, MismatchError, UnknownNameError from `attach`, also for `power` or `delta` without groups, and
+    MismatchError at the first batch of which a kernel's Gram matrix is not m × m.
     """
 
     broadcasts = frozenset({"third_factor", "pair_factor", "layer_mean", "layer_factors"})
@@ -96,12 +104,13 @@ class KernelizedBottleneck(LayeredRule):
         self.target_kernel, self.input_kernel = target_kernel, input_kernel
 
     def attach(self, network: Layered) -> None:
-        """Check kernels, objective and grouping against each block."""
+        """Check numbers, kernels and objective, and the grouping against each block."""
         super().attach(network)
-        if self.objective not in OBJECTIVES:
-            raise unknown_name("objective", self.objective, OBJECTIVES)
-        if not self.sigma > 0:
-            raise MismatchError(f"sigma {self.sigma} is no width; take it above 0")
+        if str(self.objective) not in OBJECTIVES:
+            raise unknown_name("objective", str(self.objective), OBJECTIVES)
+        for name, (fits, wanted) in NUMBERS.items():
+            if not fits(getattr(self, name)):
+                raise MismatchError(f"{name} {getattr(self, name)!r}: give {wanted}")
         for kernel in (self.kernel, self.kernel if self.input_kernel is None else self.input_kernel):
             named_kernel(kernel, self.sigma)
         target_gram(torch.tensor([0, 1]), 2, self.target_kernel, self.sigma)
@@ -109,12 +118,14 @@ class KernelizedBottleneck(LayeredRule):
             settings = self.grouping(block)
             if settings:
                 check_groups(settings.groups, block.width)
+            elif (self.power, self.delta) != (None, None):
+                raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
             check_agreement(name, settings, block.divisive_norm)
 
     def grouping(self, block: Block) -> Grouping | None:
         """The block's groups in the kernel: the rule's own, or those of its divisive norm; None for a plain kernel."""
         norm = block.divisive_norm
-        groups = self.groups_per_block or (norm.groups if norm else None)
+        groups = (norm.groups if norm else None) if self.groups_per_block is None else self.groups_per_block
         if groups is None:
             return None
         power = (1 - norm.power if norm else 0.5) if self.power is None else self.power
@@ -124,10 +135,13 @@ class KernelizedBottleneck(LayeredRule):
     def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
         """Gram matrices of the targets and, for a bottleneck, of the network's input."""
         labels = target_gram(targets, network.readout.out_features, self.target_kernel, self.sigma, inputs.dtype)
+        check_square("target_kernel", labels, len(inputs))
         if self.objective not in AGAINST_INPUT:
             return Grams(labels, None)
-        kernel = named_kernel(self.kernel if self.input_kernel is None else self.input_kernel, self.sigma)
-        return Grams(labels, kernel.gram(inputs.flatten(1)))
+        which = "kernel" if self.input_kernel is None else "input_kernel"
+        gram = named_kernel(getattr(self, which), self.sigma).gram(inputs.flatten(1))
+        check_square(which, gram, len(inputs))
+        return Grams(labels, gram)
 
     def local_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
         """Third factor and Hebbian factors of one block, and its objective's terms."""
@@ -152,6 +166,7 @@ class KernelizedBottleneck(LayeredRule):
         """Q and the terms of the objective for the rows of v."""
         kernel = named_kernel(self.kernel, self.sigma)
         K = kernel.gram(v)
+        check_square("kernel", K, len(v))
         at = OBJECTIVES[self.objective](K, context.targets, context.inputs, self.gamma)
         terms = {"objective": at.objective, "compression": at.compression, "relevance": at.relevance}
         return kernel.coupling(v, K, at.derivative), terms
@@ -202,6 +217,13 @@ def named_kernel(kernel: str | Kernel, sigma: float) -> Kernel:
     if kernel not in KERNELS:
         raise unknown_name("kernel", kernel, KERNELS)
     return KERNELS[kernel](sigma)
+
+
+def check_square(kernel: str, gram: object, samples: int) -> None:
+    """Raise MismatchError unless a kernel gave a Gram matrix, samples × samples."""
+    if not isinstance(gram, Tensor) or gram.shape != (samples, samples):
+        got = list(gram.shape) if isinstance(gram, Tensor) else type(gram).__name__
+        raise MismatchError(f"{kernel}: its gram gave {got} for {samples} samples; it must give [{samples}, {samples}]")
 
 
 def target_gram(

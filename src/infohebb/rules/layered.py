@@ -22,6 +22,15 @@ def learning(layers: Iterable[nn.Module]) -> list[Parameter]:
     return [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
 
 
+def check_fit(network: Layered, inputs: Tensor, targets: Tensor) -> None:
+    """Raise MismatchError for inputs that are not (m, ...) in the network's precision, else as `check_batch`."""
+    if inputs.dim() < 2:
+        raise MismatchError(f"inputs have shape {tuple(inputs.shape)}; give (samples, features), or x.reshape(-1, 1)")
+    if inputs.dtype != network.readout.weight.dtype:
+        raise MismatchError(f"inputs are {inputs.dtype}; give x.to({network.readout.weight.dtype}), as the network is")
+    check_batch(inputs, targets, network.readout.out_features)
+
+
 class LocalStep(NamedTuple):
     """What a rule makes of one block's response: signals for its synapses (None: it does not learn), the terms of its
     objective, and the divisively normalised activity if the rule has computed just what the block will emit."""
@@ -55,7 +64,7 @@ class LayeredRule(LearningRule):
     ) -> Diagnostics:
         """Walk the batch up the blocks, then let the readout learn by its delta rule."""
         del onset
-        check_batch(inputs, targets, network.readout.out_features)
+        check_fit(network, inputs, targets)
         context, x = self.context(network, inputs, targets), inputs
         recorded, objectives = {}, {}
         for name, block in network.named_blocks():

@@ -53,8 +53,8 @@ def check_rule(rule: Make, *, strict: bool = True) -> list[Check]:
 def _checks(make: Make) -> Iterator[Check]:
     try:
         example = make()
-    except TypeError as error:
-        yield Check("builds without arguments", "-", str(error))
+    except Exception as error:  # noqa: BLE001  (whatever a user's rule raises is a broken promise)
+        yield Check("builds without arguments", "-", str(error) if isinstance(error, TypeError) else _raised(error))
         return
     accepted = 0
     for name, network in example_networks(example.network_type).items():
@@ -63,7 +63,7 @@ def _checks(make: Make) -> Iterator[Check]:
         except (MismatchError, GroupingError) as error:
             yield Check(f"refused: {error}", name)
             continue
-        except Exception as error:  # noqa: BLE001  (whatever a user's rule raises is a broken promise)
+        except Exception as error:  # noqa: BLE001  (as above)
             yield Check("attaches to the network", name, _raised(error))
             continue
         accepted += 1

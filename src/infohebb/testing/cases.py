@@ -1,7 +1,7 @@
 """What a rule is tried on: small networks, one batch, and what can be seen of it there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,12 +21,16 @@ Make = Callable[[], LearningRule]
 
 @dataclass(frozen=True)
 class Case:
-    """A fresh network with its rule attached, and a batch; the same every time it is built."""
+    """A fresh network with its rule attached, and a batch; the same every time it is built.
+
+    `random_states` holds that of torch's generator after each call of `learn`.
+    """
 
     network: Any
     rule: LearningRule
     inputs: Tensor
     targets: Tensor
+    random_states: list[Tensor] = field(default_factory=list)
 
     def learn(self, *, record: bool = False, order: Tensor | None = None, seed: int = 1) -> Diagnostics:
         """Learn from the batch, with empty gradients before, until the rule no longer waits.
@@ -39,6 +43,7 @@ class Case:
                 parameter.grad = None
             with seeded(seed + call):
                 seen = self.rule.learn(self.network, self.inputs[order], self.targets[order], record=record)
+                self.random_states.append(torch.get_rng_state())
             if not seen.waiting:
                 return seen
             assert not self.gradients(), f"the gradient of {next(iter(self.gradients()))} is filled while waiting"

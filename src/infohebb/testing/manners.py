@@ -56,6 +56,15 @@ def same_seed_same_gradient(build: Build) -> None:
         assert torch.equal(gradient, second.gradients()[name]), f"the gradient of {name} differs between two runs"
 
 
+def does_not_reseed(build: Build) -> None:
+    """Two seeds before `learn` are two states of torch's generator after it: shuffling and dropout go on from there."""
+    first, second = build(), build()
+    first.learn(seed=3)
+    second.learn(seed=4)
+    for one, other in zip(first.random_states, second.random_states, strict=True):
+        assert not torch.equal(one, other), "learn resets torch's random generator; draw from one of its own"
+
+
 def state_round_trips(build: Build) -> None:
     """State saved after a step and loaded into a fresh pair goes on to the same gradient."""
     used, fresh = build(), build()
@@ -114,6 +123,7 @@ PROMISES = (
     keeps_no_graph,
     prediction_changes_nothing,
     same_seed_same_gradient,
+    does_not_reseed,
     state_round_trips,
     batch_order_does_not_matter,
 )

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infohebb.data import DataSet
+from infohebb.data import DataSet, count_batches
 from infohebb.data.arrays import Values, as_inputs
-from infohebb.errors import EmptyBatchError
+from infohebb.errors import EmptyBatchError, MismatchError, WrongTypeError, is_whole
 from infohebb.rules.base import check_batch
 from infohebb.training.sources import Data, as_source
 
@@ -19,10 +19,10 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, float]:
     """Score on arrays (x, y), on the test samples of a DataSet or of (x, y, x_test, y_test), or on a loader of pairs.
 
     {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d). Inputs are taken as the
-    network was trained on them; a DataSet normalises its own. Raises EmptyBatchError and the errors of `from_arrays`.
+    network was trained on them; a DataSet normalises its own. Raises EmptyBatchError, MismatchError and the errors of
+    `from_arrays`.
     """
-    parameter = next(network.parameters())
-    source = as_source(data, 1024, parameter.device, parameter.dtype)
+    source = as_source(data, 1024, *home_of(network))
     pairs = source.held_out()
     if pairs is None and isinstance(data, DataSet):
         raise EmptyBatchError("the data set has no test samples; give arrays (x, y)")
@@ -34,11 +34,14 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, float]:
 def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tensor, "m n"]:
     """The network's outputs (m × n) for `inputs` (m, ...): logits, whose argmax is the class, or numbers.
 
-    Raises EmptyBatchError, NonFiniteDataError, MismatchError.
+    Raises EmptyBatchError, NonFiniteDataError, MismatchError, WrongTypeError.
     """
-    parameter = next(network.parameters())
-    samples = as_inputs(inputs, "inputs").to(parameter.device, parameter.dtype)
-    return torch.cat([network(part) for part in samples.split(batch)])
+    device, dtype = home_of(network)
+    samples = as_inputs(inputs, "inputs").to(device, dtype)
+    if not is_whole(batch):
+        raise WrongTypeError(f"batch = {batch!r}: give a whole number of at least 1")
+    count_batches(len(samples), batch)
+    return torch.cat([network(part) for part in samples.split(int(batch))])
 
 
 @torch.no_grad()
@@ -62,6 +65,8 @@ def score(network: nn.Module, pairs: Pairs) -> tuple[str, float]:
     return ("error", total / count) if continuous else ("accuracy", 100 * total / count)
 
 
-def precision_of(network: nn.Module) -> torch.dtype:
-    """Of its weights; single for a network without any."""
-    return next((parameter.dtype for parameter in network.parameters()), torch.float32)
+def home_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and precision of its weights; the CPU and single without any.  Raises MismatchError for no module."""
+    if not isinstance(network, nn.Module):
+        raise MismatchError(f"network is {network!r}; give a torch module that is made, such as MLP()")
+    return next(((p.device, p.dtype) for p in network.parameters()), (torch.device("cpu"), torch.float32))

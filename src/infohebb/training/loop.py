@@ -4,21 +4,22 @@ import contextlib
 import inspect
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from infohebb.errors import MismatchError, WrongTypeError
+from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.epoch import empty_curves, extend_curves, learn_epoch
-from infohebb.training.evaluation import precision_of, score
-from infohebb.training.optimizers import make_optimizer, scale_rates
+from infohebb.training.evaluation import home_of, score
+from infohebb.training.optimizers import check_step, make_optimizer, scale_rates
 from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, hold_out_validation
@@ -39,6 +40,32 @@ class Checkpoints:
     def of(self, settings: Mapping[str, Any]) -> "Checkpoints":
         """The same with the settings of a training in the configuration: another one is not gone on with."""
         return Checkpoints(self.folder, {**self.config, "settings": settings})
+
+
+SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument of `train` may be, and in words
+    "training.epochs": (lambda epochs: is_whole(epochs) and epochs >= 1, "a whole number of at least 1"),
+    "training.batch": (is_whole, "a whole number of at least 1"),  # `count_batches` looks at its range
+    "training.milestones": (
+        lambda epochs: isinstance(epochs, Sequence) and all(map(is_whole, epochs)),
+        "a list of epochs, such as [50, 75]",
+    ),
+    "training.factor": (lambda factor: is_number(factor) and factor > 0, "a number above 0 to multiply rates by"),
+    "training.precision": (lambda name: str(name) in ("fp32", "bf16"), "fp32 or bf16"),
+    "held_out": (lambda name: str(name) in ("test", "validation"), "test or validation"),
+    "device": (lambda device: isinstance(device, (str, torch.device)), "auto, cpu or cuda"),
+    "seed": (
+        lambda seed: seed is None or (is_whole(seed) and -(2**63) <= seed < 2**64),
+        "a whole number of 64 bits, or None",
+    ),
+    "optimizer": (
+        lambda given: given is None or isinstance(given, (Mapping, Optimizer)),
+        'a dict such as {"name": "adam", "lr": 0.001}, or a torch optimizer that is made',
+    ),
+    "checkpoints": (
+        lambda given: given is None or isinstance(given, Checkpoints),
+        "infohebb.training.Checkpoints(folder), or None",
+    ),
+}
 
 
 def train(  # noqa: PLR0913  (the public face: each setting by its name)
@@ -71,7 +98,9 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block.
     Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
     """
-    check_settings(epochs, factor, precision, held_out)
+    check_settings(locals())
+    batch = int(batch)  # torch splits by no number of numpy
+    _, dtype = home_of(network)
     if not isinstance(rule, LearningRule):
         raise MismatchError(f"rule is {rule!r}; give a rule that is made, such as KernelizedBottleneck()")
     if held_out == "validation":
@@ -79,47 +108,53 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     where = pick_device(device)
     keep_freed_memory()
     network.to(where)
-    source = as_source(data, batch, where, precision_of(network))
+    source = as_source(data, batch, where, dtype)
     if hasattr(network, "precision"):
         network.precision = precision  # pyright: ignore[reportArgumentType]
     with seeded(seed, where) if seed is not None else contextlib.nullcontext():
         rule.attach(network)
-        rule.to(where, precision_of(network))
+        rule.to(where, dtype)
         stepper = prepare_optimizer(rule, network, optimizer)
-        words = {"batch": batch, "milestones": list(milestones), "factor": factor, "precision": precision, "seed": seed}
-        kept = checkpoints and checkpoints.of({**words, "rule": _public(rule), "optimizer": _words(stepper)})
+        words = {"batch": batch, "milestones": [*map(int, milestones)], "factor": float(factor)}
+        words |= {"precision": precision, "seed": seed if seed is None else int(seed)}
+        words |= {"rule": _public(rule), "optimizer": _words(stepper)}
+        kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept)
         return run.to_the_end(show=progress)
 
 
-def check_settings(epochs: int, factor: float, precision: str, held_out: str) -> None:
-    """Raise WrongTypeError that names the setting of a training that makes no sense."""
-    if not isinstance(epochs, int) or epochs < 1:
-        raise WrongTypeError(f"training.epochs = {epochs!r}: give a whole number of at least 1")
-    if not factor > 0:
-        raise WrongTypeError(f"training.factor = {factor!r}: a rate is multiplied by it; give a number above 0")
-    if precision not in ("fp32", "bf16"):
-        raise WrongTypeError(f"training.precision = {precision!r}: give fp32 or bf16")
-    if held_out not in ("test", "validation"):
-        raise WrongTypeError(f"held_out = {held_out!r}: give test or validation")
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Raise WrongTypeError that names the argument of a training that makes no sense, and what it may be."""
+    for place, (fits, wanted) in SETTINGS.items():
+        value = given[place.removeprefix("training.")]
+        if not fits(value):
+            raise WrongTypeError(f"{place} = {value!r}: give {wanted}")
 
 
 def prepare_optimizer(
     rule: LearningRule, network: nn.Module, optimizer: Mapping[str, Any] | Optimizer | None
 ) -> Optimizer:
-    """A torch optimizer as it is, or one made over what the rule's groups say learns."""
+    """A torch optimizer as it is, or one made over what the rule's groups say learns.
+
+    Raises MismatchError, and the errors of `make_optimizer`.
+    """
+    groups = rule.groups(network)
+    if not any(groups.values()):
+        raise MismatchError(f"{type(rule).__name__} finds nothing to train here: all is frozen; use requires_grad_()")
     if isinstance(optimizer, Optimizer):
-        learning = {id(parameter) for group in rule.groups(network).values() for parameter in group}
+        check_step(type(optimizer))
+        learning = {id(parameter) for group in groups.values() for parameter in group}
         if any(id(parameter) not in learning for table in optimizer.param_groups for parameter in table["params"]):
             raise MismatchError("the optimizer holds parameters that this rule does not train on this network")
         return optimizer
-    return make_optimizer(rule.groups(network), **(DEFAULT_OPTIMIZER if optimizer is None else optimizer))
+    return make_optimizer(groups, **(DEFAULT_OPTIMIZER if optimizer is None else optimizer))
 
 
 def _public(rule: LearningRule) -> dict[str, str]:
     """A rule's class and settings, as far as words tell one from another."""
-    arguments = inspect.signature(type(rule)).parameters
-    settings = {key: repr(value) for key, value in vars(rule).items() if key in arguments}
+    arguments, plain = inspect.signature(type(rule)).parameters, (int, float, str, type(None))
+    own = {key: value for key, value in vars(rule).items() if key not in vars(nn.Module())}
+    settings = {key: repr(value) for key, value in own.items() if key in arguments or isinstance(value, plain)}
     return {"name": type(rule).__name__, **settings}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from infohebb.errors import UnknownKeyError, WrongTypeError, unknown_name
+from infohebb.errors import MismatchError, UnknownKeyError, WrongTypeError, is_number, unknown_name
 
 PerKind = float | Mapping[str, float]
 FUSED = ("sgd", "adam", "adamw", "adagrad")
@@ -16,6 +16,7 @@ FUSED = ("sgd", "adam", "adamw", "adagrad")
 
 def make_optimizer(
     groups: Mapping[str, list[Parameter]],
+    /,
     name: str = "sgd",
     lr: PerKind | None = None,
     weight_decay: PerKind | None = None,
@@ -24,9 +25,11 @@ def make_optimizer(
     """The torch optimizer of that name (sgd, adamw, ...) over the parameters that learn.
 
     `groups` holds parameters by kind, as `rule.groups(network)`; `lr` and `weight_decay` are one number, one per kind,
-    or torch's own where left out; other options go to torch. Raises UnknownNameError, UnknownKeyError, WrongTypeError.
+    or torch's own where left out; other options go to torch. Raises UnknownNameError, UnknownKeyError, WrongTypeError,
+    and MismatchError for one that cannot step by gradients that are there.
     """
     kind = optimizer_class(name)
+    check_step(kind)
     check_options(kind, options)
     asked = {"lr": lr, "weight_decay": weight_decay}
     numbers = {option: per_kind(option, value, groups) for option, value in asked.items() if value is not None}
@@ -42,6 +45,13 @@ def make_optimizer(
         raise WrongTypeError(f"optimizer: torch's {kind.__name__} says: {error}") from error
 
 
+def check_step(kind: type[Optimizer]) -> None:
+    """Raise MismatchError for an optimizer whose step wants to compute the loss itself."""
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise MismatchError(f"torch's {kind.__name__} computes the loss in its step; take another, such as adam or sgd")
+
+
 def check_options(kind: type[Optimizer], options: Iterable[str]) -> None:
     """Raise UnknownKeyError for an option that torch's optimizer does not have."""
     known = set(inspect.signature(kind).parameters) - {"params"}
@@ -54,8 +64,8 @@ def optimizer_class(name: str) -> type[Optimizer]:
     """torch's optimizer of that name, whatever its case.  Raises UnknownNameError."""
     found = {key.lower(): value for key, value in vars(torch.optim).items() if isinstance(value, type)}
     classes = {key: value for key, value in found.items() if issubclass(value, Optimizer) and value is not Optimizer}
-    if name.lower() not in classes:
-        raise unknown_name("optimizer", name, classes)
+    if str(name).lower() not in classes:
+        raise unknown_name("optimizer", str(name), classes)
     return classes[name.lower()]
 
 
@@ -69,7 +79,7 @@ def per_kind(option: str, value: PerKind, kinds: Mapping[str, Any]) -> dict[str,
         missing = sorted(set(kinds) - set(numbers))[0]
         raise WrongTypeError(f"optimizer.{option} gives no number for the {missing!r} parameters of this rule")
     for kind, number in numbers.items():
-        if not isinstance(number, (int, float)) or not number >= 0:  # NaN too
+        if not is_number(number) or number < 0:
             raise WrongTypeError(f"optimizer.{option}.{kind} is {number!r}; it must be a number of at least 0")
     return {kind: float(number) for kind, number in numbers.items()}
 

@@ -1,5 +1,6 @@
 """Where batches come from: a data set on the device, a user's arrays, or any loader of batches."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +24,10 @@ class Source(Protocol):
 
     def held_out(self) -> Iterable[Pair] | None:
         """The test or validation data, or None."""
+        ...
+
+    def checksum(self) -> int | None:
+        """What tells these training data from others, if anybody knows."""
         ...
 
     def __len__(self) -> int:
@@ -62,6 +67,11 @@ class DataSetSource:
     def __len__(self) -> int:
         return count_batches(len(self.data.train.targets), self.size)
 
+    def checksum(self) -> int:
+        """Of the training samples and targets as they are stored."""
+        first, second = (tensor.cpu().contiguous().numpy().data for tensor in self.data.train)
+        return zlib.crc32(second, zlib.crc32(first))
+
 
 @dataclass(frozen=True)
 class LoaderSource:
@@ -90,6 +100,9 @@ class LoaderSource:
         """The loader's batches once more."""
         return self.training()
 
+    def checksum(self) -> None:
+        """Nobody knows what a loader will give."""
+
     def __len__(self) -> int:
         return len(self.loader) if hasattr(self.loader, "__len__") else 0  # pyright: ignore[reportArgumentType]
 
@@ -111,6 +124,8 @@ def check_pair(batch: object) -> Pair:
     if not bool(inputs.isfinite().all()):
         raise NonFiniteDataError("NaN or infinity in a batch of the loader's inputs")
     if targets.is_floating_point():
+        if not bool(targets.isfinite().all()):
+            raise NonFiniteDataError("NaN or infinity in a batch of the loader's targets")
         return inputs, targets[:, None] if targets.dim() == 1 else targets
     if targets.dim() != 1:
         raise LabelError(f"a loader's labels have shape {tuple(targets.shape)}; give one label per sample")

@@ -1,0 +1,99 @@
+"""Ordinary slips: what a user sees of each, in a process without the shape checks of the tests."""
+
+import json
+
+import pytest
+
+from processes import start
+
+# One process for all, since torch takes seconds.
+SCRIPT = """
+import json, numpy, torch
+from infohebb import *
+from infohebb.errors import UsageError
+from infohebb.training import Checkpoints
+x, y = torch.randn(12, 8), torch.arange(12) % 2
+make = lambda **options: MLP(8, 2, **options)
+def go(network=make(), rule=LastLayer(), data=(x, y), **options):
+    return train(network, rule, data, progress=False, **options)
+attach = lambda **options: KernelizedBottleneck(**options).attach(make())
+answers = {}
+for slip in json.load(open("slips.json")):
+    try:
+        answers[slip] = f"nothing: {eval(slip)}"
+    except UsageError as error:
+        answers[slip] = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        answers[slip] = f"raw {type(error).__name__}: {error}"
+json.dump(answers, open("answers.json", "w"))
+"""
+MADE = "give a torch module that is made, such as MLP()"
+SLIPS = {
+    "go(optimizer='adam')": 'WrongTypeError: optimizer = \'adam\': give a dict such as {"name": "adam", "lr": 0.001}',
+    "go(optimizer=torch.optim.Adam)": "WrongTypeError: optimizer = <class 'torch.optim.adam.Adam'>: give a dict",
+    "go(optimizer={'name': torch.optim.Adam})": "UnknownNameError: unknown optimizer \"<class 'torch.optim.adam.Adam'>",
+    "go(rule=Backprop(), optimizer={'name': 'lbfgs'})": "MismatchError: torch's LBFGS computes the loss in its step",
+    "go(n := make(), optimizer=torch.optim.LBFGS(n.readout.parameters()))": "MismatchError: torch's LBFGS",
+    "go(checkpoints='ck')": "WrongTypeError: checkpoints = 'ck': give infohebb.training.Checkpoints(folder), or None",
+    "go(batch=2.5)": "WrongTypeError: training.batch = 2.5: give a whole number of at least 1",
+    "go(batch=None)": "WrongTypeError: training.batch = None: give a whole number",
+    "go(batch='8')": "WrongTypeError: training.batch = '8': give a whole number",
+    "go(batch=0)": "EmptyBatchError: batch size 0 holds no samples; give at least 1",
+    "go(epochs=True)": "WrongTypeError: training.epochs = True: give a whole number of at least 1",
+    "go(milestones=5)": "WrongTypeError: training.milestones = 5: give a list of epochs, such as [50, 75]",
+    "go(milestones=['5'])": "WrongTypeError: training.milestones = ['5']: give a list of epochs",
+    "go(factor=None)": "WrongTypeError: training.factor = None: give a number above 0",
+    "go(precision=16)": "WrongTypeError: training.precision = 16: give fp32 or bf16",
+    "go(held_out=None)": "WrongTypeError: held_out = None: give test or validation",
+    "go(device=None)": "WrongTypeError: device = None: give auto, cpu or cuda",
+    "go(seed='a')": "WrongTypeError: seed = 'a': give a whole number of 64 bits, or None",
+    "go(network=None)": f"MismatchError: network is None; {MADE}",
+    "go(rule=LastLayer)": "MismatchError: rule is <class 'infohebb.rules.last_layer.LastLayer'>; give a rule",
+    "go(data=None)": "MismatchError: data of type NoneType: give (x, y)",
+    "predict(make(), x, batch=0)": "EmptyBatchError: batch size 0 holds no samples; give at least 1",
+    "predict(make(), x, batch='8')": "WrongTypeError: batch = '8': give a whole number of at least 1",
+    "predict(None, x)": f"MismatchError: network is None; {MADE}",
+    "evaluate(MLP, (x, y))": f"MismatchError: network is <class 'infohebb.networks.mlp.MLP'>; {MADE}",
+    "make(widths=16)": "MismatchError: widths 16: give whole numbers, as in MLP(64, 10, widths=(16,))",
+    "make(widths='16')": "MismatchError: widths '16': give whole numbers",
+    "make(widths=(8.0,))": "MismatchError: widths (8.0,): give whole numbers",
+    "MLP(8, None)": "MismatchError: outputs (None,): give whole numbers",
+    "MLP(8.0)": "MismatchError: inputs (8.0,): give whole numbers",
+    "make(slope='a')": "MismatchError: slope 'a' of leaky ReLU: give a number above 0",
+    "make(dropout='a')": "MismatchError: dropout a is no probability below 1",
+    "make(nonlinearity=None)": "UnknownNameError: unknown nonlinearity 'None'; known: identity, leaky_relu",
+    "make(divisive_norm=4)": "MismatchError: divisive_norm takes groups, power and delta, not 4",
+    "DivisiveNorm(groups=4.0)": "GroupingError: 4.0 groups; take 2 or more, a whole number",
+    "DivisiveNorm(power='a')": "GroupingError: power 'a' of the groups' variance",
+    "DivisiveNorm(delta=None)": "GroupingError: delta None: below 0",
+    "attach(sigma='a')": "MismatchError: sigma 'a': give a width above 0",
+    "attach(gamma=None)": "MismatchError: gamma None: give a finite number",
+    "attach(objective=None)": "UnknownNameError: unknown objective 'None'; known: hsic",
+    "attach(groups='4')": "GroupingError: '4' groups do not cut a layer of 256 neurons",
+    "attach(groups=4.0)": "GroupingError: 4.0 groups do not cut",
+    "attach(kernel=None)": "MismatchError: kernel is None; give a name or an infohebb.functional.kernels.Kernel",
+}
+NUMPY = (
+    "go(epochs=numpy.int64(1), batch=numpy.int64(4), milestones=[numpy.int64(1)], factor=numpy.float32(0.5),"
+    " seed=numpy.int64(0), checkpoints=Checkpoints('ck')) | {'of': len(predict(make(), x, batch=numpy.int64(5)))}"
+)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slips")
+    (folder / "slips.json").write_text(json.dumps([*SLIPS, NUMPY]))
+    process = start(SCRIPT, folder)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    return json.loads((folder / "answers.json").read_text())
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_answered_by_one_line_that_names_the_mend(answers, slip):
+    assert answers[slip].startswith(SLIPS[slip])
+    assert "\n" not in answers[slip]
+
+
+def test_numbers_of_numpy_are_no_slip(answers):
+    assert answers[NUMPY].startswith("nothing: {'epoch': [1],")
