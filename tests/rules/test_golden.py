@@ -9,7 +9,7 @@ import torch
 
 from functional.oracles import GOLDEN, assert_close, golden
 from infohebb.functional import kernels
-from infohebb.networks import MLP
+from infohebb.networks import MLP, ConvNet
 from infohebb.rules import Backprop, KernelizedBottleneck, LastLayer
 
 KERNELS = {
@@ -21,15 +21,15 @@ KERNELS = {
 NONLINEARITIES = {"identity": "identity", "lrelu001": "leaky_relu", "selu": "selu"}
 # files that wait for the rule or the network they are about
 LEFT_OUT = {
-    r"layer_conv_.*": "convolutional blocks belong to a later issue",
-    r"train_conv_.*": "convolutional blocks belong to a later issue",
     r"layerwise_classification": "layer-wise classification belongs to a later issue",
     r"train_mlp_layerwise_ce(_fa)?": "layer-wise classification belongs to a later issue",
-    r"train_mlp_fa_div": "feedback alignment belongs to a later issue",
-    r"train_mlp_signsym_.*": "sign symmetry belongs to a later issue",
+    r"train_(mlp_fa_div|conv_fa_.*)": "feedback alignment belongs to a later issue",
+    r"train_(mlp|conv)_signsym_.*": "sign symmetry belongs to a later issue",
 }
 LAYERS = {"layer_fc_lrelu001", "layer_fc_batchnorm", "layer_fc_eq2"}
+MAPS = {"layer_conv_selu_pool"}
 TRAINED = {"train_mlp_gaussian_div", "train_mlp_gaussian_plain", "train_mlp_backprop_div"}
+TRAINED |= {"train_conv_cossim_grp_bn_adamw"}
 ELSEWHERE = {"kernels", "grouping_divnorm"}  # tests/functional
 
 
@@ -41,7 +41,7 @@ def found(pattern):
 
 def test_no_golden_file_is_forgotten():
     plain_layers = {f"layer_fc_{name}" for name in NONLINEARITIES}
-    assert found("*.npz") <= plain_layers | LAYERS | ELSEWHERE | found("train_mlp_*.npz")
+    assert found("*.npz") <= plain_layers | LAYERS | ELSEWHERE | found("train_*.npz") | found("layer_conv_*.npz")
 
 
 def assert_all_close(computed, case, given):
@@ -99,6 +99,36 @@ def test_a_layer_learns_as_in_the_reference_code(file):
             loss, parameters = learn(one_layer(case, nonlinearity), case, **settings)
             computed |= {match[1] + "loss": loss, match[1] + "gradW": parameters["weight"].grad}
     assert_all_close(computed, case, {"x", "W", "y", "n_classes", "groups", "gamma", "delta"})
+
+
+@pytest.mark.parametrize("file", sorted(MAPS | found("layer_conv_*.npz")))
+def test_a_convolutional_layer_learns_as_in_the_reference_code(file):
+    case, computed = golden(file), {}
+    _, _, nonlinearity, pool = file.split("_")
+    for key in case:
+        match = re.fullmatch(rf"({pool}__(.+)__(plain|grp|div)__G(\d+)__(plausible|biased)__)loss", key)
+        if not match:
+            continue
+        at, kernel, mode, groups, estimator = match.groups()
+        grouping = {"groups": int(groups), "delta": float(case["delta"])}
+        network = ConvNet(
+            case["x"].shape[1:],
+            int(case["n_classes"]),
+            (len(case["W"]),),
+            (1,) if pool == "pool" else (),
+            (),
+            nonlinearity=NONLINEARITIES[nonlinearity],
+            divisive_norm=grouping | {"power": 0.2} if mode == "div" else None,
+        ).double()
+        network.blocks[0].weight.data.copy_(case["W"])
+        settings = {"gamma": float(case["gamma"]), "objective": {"plausible": "phsic", "biased": "hsic"}[estimator]}
+        settings |= grouping if mode == "grp" else {}
+        loss, parameters = learn(network, case, **settings, **KERNELS[kernel])
+        computed |= {at + "loss": loss, at + "gradW": parameters["weight"].grad}
+        computed[f"{pool}__z"] = network.blocks[0].respond(case["x"]).activity
+        if f"{pool}__out__{mode}__G{groups}" in case:
+            computed[f"{pool}__out__{mode}__G{groups}"] = network.blocks[0](case["x"])
+    assert_all_close(computed, case, {"x", "W", "y", "n_classes", "gamma", "delta", "padding"})
 
 
 def test_a_layer_with_batch_norm_learns_as_in_the_reference_code():
@@ -167,15 +197,17 @@ class Flags:
 def build_network(case, flags):
     """The network from before training."""
     grouping = {"groups": int(flags.number("grouping-dim")), "delta": flags.number("grouped-var-delta")}
-    network = MLP(
-        case["before__W1"].shape[1],
-        len(case["before__Wout"]),
-        tuple(len(case[f"before__W{layer}"]) for layer in (1, 2, 3)),
-        nonlinearity={"lrelu": "leaky_relu", "selu": "selu"}[flags.word("nonlin")],
-        norm="batch" if flags.has("batch-norm") else None,
-        divisive_norm=grouping | {"power": flags.number("divnorm-power")} if flags.has("divisive-norm-fc") else None,
-        dropout=flags.number("dropout-p"),
-    ).double()
+    settings = {
+        "nonlinearity": {"lrelu": "leaky_relu", "selu": "selu"}[flags.word("nonlin")],
+        "norm": "batch" if flags.has("batch-norm") else None,
+        "divisive_norm": grouping | {"power": flags.number("divnorm-power")} if flags.has("divisive-norm-fc") else None,
+        "dropout": flags.number("dropout-p"),
+    }
+    outputs, sizes = len(case["before__Wout"]), [len(case[f"before__W{layer}"]) for layer in (1, 2, 3)]
+    if case["before__W1"].dim() == 4:  # conv, conv + pool, fully connected
+        network = ConvNet(case["x"].shape[2:], outputs, sizes[:2], (2,), sizes[2:], **settings).double()
+    else:
+        network = MLP(case["before__W1"].shape[1], outputs, sizes, **settings).double()
     for name, tensor in named_tensors(network).items():
         tensor.data.copy_(case[f"before__{name}"])
     return network
@@ -239,7 +271,7 @@ def train(case, flags):
         for optimizer in optimizers.values()
     ]
     rule.attach(network)
-    for _ in range(int(flags.number("n-epochs"))):
+    for _ in range(len(case["final_loss_per_step"]) // len(case["y"])):  # --n-epochs means nothing here
         for inputs, labels in zip(case["x"], case["y"], strict=True):
             network.zero_grad(set_to_none=True)
             watched = watcher.learn(copy.deepcopy(network), inputs, labels).objectives if watcher else {}
@@ -262,7 +294,7 @@ def train(case, flags):
     }
 
 
-@pytest.mark.parametrize("file", sorted(TRAINED | found("train_mlp_*.npz")))
+@pytest.mark.parametrize("file", sorted(TRAINED | found("train_*.npz")))
 def test_a_network_trains_as_in_the_reference_code(file):
     case = golden(file)
     computed = train(case, Flags(case["cli"]))

@@ -1,6 +1,8 @@
 """Batch and layer normalisation in closed form, forward and backward.
 
 a (m × n)  what is normalised     â (m × n)  centred and scaled to unit variance     g (m × n)  dL/d(output)
+
+Batch normalisation takes maps (m × n × h × w) too: a channel is then one neuron, seen at m·h·w moments.
 """
 
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Batch = Float[Tensor, "m n"]
+Moments = Float[Tensor, "m n *positions"]
 PerNeuron = Float[Tensor, "n"]
 PerSample = Float[Tensor, "m 1"]
 
@@ -21,18 +24,30 @@ class Normalised(NamedTuple):
     scale: Tensor
 
 
-def batch_norm(a: Batch, mean: PerNeuron, variance: PerNeuron, epsilon: float = 1e-5) -> Normalised:
+def moments(a: Moments) -> tuple[int, ...]:
+    """The dimensions of `a` over which a neuron is averaged: all but the second."""
+    return (0, *range(2, a.dim()))
+
+
+def spread(values: PerNeuron, a: Moments) -> Tensor:
+    """A number per neuron, in the shape that broadcasts over the moments of `a`."""
+    return values.view(-1, *(1 for _ in a.shape[2:]))
+
+
+def batch_norm(a: Moments, mean: PerNeuron, variance: PerNeuron, epsilon: float = 1e-5) -> Normalised:
     """Each neuron centred and scaled by the given statistics."""
     scale = (variance + epsilon).rsqrt()
-    return Normalised((a - mean) * scale, scale)
+    return Normalised((a - spread(mean, a)) * spread(scale, a), scale)
 
 
-def batch_norm_backward(g: Batch, normalised: Batch, scale: PerNeuron) -> Batch:
-    """scale (g - mean g - â mean(g â)), means over the batch: the statistics are those of the batch itself.
+def batch_norm_backward(g: Moments, normalised: Moments, scale: PerNeuron) -> Moments:
+    """scale (g - mean g - â mean(g â)), means over the moments: the statistics are those of the batch itself.
 
     `scale` includes the affine weight.
     """
-    return scale * (g - g.mean(0) - normalised * (g * normalised).mean(0))
+    over = moments(g)
+    slope = (g * normalised).mean(over, keepdim=True)
+    return spread(scale, g) * (g - g.mean(over, keepdim=True) - normalised * slope)
 
 
 def layer_norm(h: Batch, epsilon: float = 1e-5) -> Normalised:

@@ -7,6 +7,7 @@ All return dL/dW, minus the update.
 from jaxtyping import Float
 from torch import Tensor
 
+from infohebb.functional.convolution import Geometry, Map, Seen, Shared, convolution_gradient
 from infohebb.functional.products import Precision, product
 
 Pre = Float[Tensor, "m inputs"]
@@ -17,6 +18,11 @@ Weight = Float[Tensor, "outputs inputs"]
 def hebbian(pre: Pre, post: Post, precision: Precision = "fp32") -> Weight:
     """pre × post, summed over the batch."""
     return product(post.T, pre, precision)
+
+
+def hebbian_map(pre: Seen, post: Map, geometry: Geometry, precision: Precision = "fp32") -> Shared:
+    """pre × post of weights that a map shares, summed over the batch and over positions."""
+    return convolution_gradient(pre, post, geometry, precision)
 
 
 def modulate(third_factor: Float[Tensor, "m c"], post: Post) -> Post:

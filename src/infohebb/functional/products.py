@@ -25,6 +25,11 @@ def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], precision: Precisi
     return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
 
 
+def rounded(precision: Precision, *operands: Tensor) -> tuple[Tensor, ...]:
+    """The operands, in bf16 if that is the precision; float64 is never rounded."""
+    return tuple(a.bfloat16() if precision == "bf16" and a.dtype == torch.float32 else a for a in operands)
+
+
 @contextlib.contextmanager
 def rounded_operands() -> Iterator[None]:
     """Let oneDNN round the operands of CPU products to bf16 itself: no copies, and the sum stays in float32."""

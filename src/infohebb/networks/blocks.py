@@ -1,5 +1,6 @@
 """Block: from weight to activity, which the local objective sees, and on to output, which the next block receives."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infohebb.errors import GroupingError, MismatchError, is_number, is_whole
-from infohebb.functional import dropout, grouping, normalisation
+from infohebb.functional import convolution, dropout, grouping, normalisation
 from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.functional.products import Precision, product
 
-Activity = Float[Tensor, "m n"]
+Activity = Float[Tensor, "m n *map"]
 
 
 class Response(NamedTuple):
@@ -20,11 +21,12 @@ class Response(NamedTuple):
     `batch` and `layer` hold what a normalisation inside the block left for its backward, if there is one.
     """
 
-    pre: Tensor  # (m, inputs) what the weight received
-    hidden: Tensor  # (m, outputs) the nonlinearity's output
-    activity: Tensor  # (m, outputs) what the local objective sees
+    pre: Tensor  # (m, inputs), or the map (m, channels, h, w), that the weight received
+    hidden: Tensor  # the nonlinearity's output, pooled if the block pools
+    activity: Tensor  # (m, outputs) or a map: what the local objective sees
     batch: normalisation.Normalised | None
     layer: normalisation.Normalised | None
+    winners: Tensor | None = None  # where in its channel each pooled value comes from
 
 
 class DivisiveNorm(nn.Module):
@@ -71,20 +73,26 @@ def check_groups(groups: int, width: int) -> None:
 
 
 class Block(nn.Module):
-    """weight [+ bias], [batch norm], nonlinearity, [layer norm] = activity; [divisive norm], [dropout] = output.
+    """weight [+ bias], [batch norm], nonlinearity, [layer norm], [max pool] = activity; [divisive norm], [dropout] =
+    output.
 
     It takes the parameters of `synapses` as its own. Normalisation and dropout behave as in training only where a rule
-    asks for it: whatever `module.training` says, calling the block predicts.
+    asks for it: whatever `module.training` says, calling the block predicts. A convolutional block may pool, 2 × 2, and
+    knows the number of its neurons if it is told the `map_size` (rows, columns) of its activity.
+    Raises MismatchError, GroupingError.
     """
 
     def __init__(
         self,
-        synapses: nn.Linear,
+        synapses: nn.Linear | nn.Conv2d,
         nonlinearity: Nonlinearity,
-        batch_norm: nn.BatchNorm1d | None = None,
+        batch_norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None,
         layer_norm: nn.LayerNorm | None = None,
         divisive_norm: DivisiveNorm | None = None,
         dropout: float = 0.0,
+        *,
+        pool: bool = False,
+        map_size: tuple[int, int] | None = None,
     ):
         super().__init__()
         if batch_norm is not None and (
@@ -96,33 +104,50 @@ class Block(nn.Module):
         self.weight, self.bias = synapses.weight, synapses.bias
         self.nonlinearity = nonlinearity
         self.batch_norm, self.layer_norm, self.divisive_norm = batch_norm, layer_norm, divisive_norm
+        self.geometry = None if isinstance(synapses, nn.Linear) else _geometry(synapses)
+        if self.geometry is None and pool:
+            raise MismatchError("a block of a linear layer has no map to pool")
+        if self.geometry is not None and layer_norm is not None:
+            raise MismatchError("a convolutional block has no layer norm; take batch norm or divisive norm")
+        self.pool, self.map_size = pool, map_size
         self.dropout = dropout
         self.precision: Precision = "fp32"
-        if divisive_norm is not None:
+        if divisive_norm is not None and self.width is not None:
             check_groups(divisive_norm.groups, self.width)
 
     @property
-    def width(self) -> int:
-        """Number of neurons."""
-        return len(self.weight)
+    def width(self) -> int | None:
+        """Number of neurons; None for maps of unknown size."""
+        if self.geometry is None:
+            return len(self.weight)
+        return None if self.map_size is None else len(self.weight) * math.prod(self.map_size)
 
     def respond(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Response:
         """From input to activity; `learning` normalises by the batch's statistics and advances their averages.
 
         Raises MismatchError when samples do not fit the weight, or batch norm is to learn from a single one.
         """
-        pre = x.flatten(1)
-        if pre.shape[1] != self.weight.shape[1]:
-            raise MismatchError(
-                f"samples of {pre.shape[1]} numbers do not fit a block of {self.weight.shape[1]} inputs"
-            )
-        drive = product(pre, self.weight.T, self.precision)
-        if self.bias is not None:
-            drive = drive + self.bias
-        drive, batch = self._batch_normalise(drive, learning)
+        pre = x.flatten(1) if self.geometry is None else x
+        drive, batch = self._batch_normalise(self._drive(pre), learning)
         hidden = self.nonlinearity.apply_(drive)
+        if self.pool:
+            pooled, winners = convolution.max_pool(hidden)
+            return Response(pre, pooled, pooled, batch, None, winners)
         layer = None if self.layer_norm is None else normalisation.layer_norm(hidden, self.layer_norm.eps)
         return Response(pre, hidden, hidden if layer is None else layer.normalised, batch, layer)
+
+    def _drive(self, pre: Tensor) -> Tensor:
+        expected = self.weight.shape[1]
+        if self.geometry is None:
+            if pre.shape[1] != expected:
+                raise MismatchError(f"samples of {pre.shape[1]} numbers do not fit a block of {expected} inputs")
+            drive = product(pre, self.weight.T, self.precision)
+        else:
+            if pre.dim() != 4 or pre.shape[1] != expected:
+                shape = tuple(pre.shape[1:])
+                raise MismatchError(f"samples of shape {shape} do not fit a convolution of {expected} channels")
+            drive = convolution.convolve(pre, self.weight, self.geometry, self.precision)
+        return drive if self.bias is None else drive + normalisation.spread(self.bias, drive)
 
     def _batch_normalise(self, drive: Tensor, learning: bool) -> tuple[Tensor, normalisation.Normalised | None]:
         norm = self.batch_norm
@@ -130,15 +155,16 @@ class Block(nn.Module):
             return drive, None
         mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
         if learning:
-            if len(drive) < 2:
+            if drive.numel() // drive.shape[1] < 2:
                 raise MismatchError(
                     "batch norm cannot learn from a batch of one sample, which has no variance; choose a batch size "
                     "that leaves no last batch of one"
                 )
-            variance, mean = torch.var_mean(drive, 0, correction=0)
-            _advance_statistics(norm, mean, variance, len(drive))
+            variance, mean = torch.var_mean(drive, normalisation.moments(drive), correction=0)
+            _advance_statistics(norm, mean, variance, drive.numel() // len(mean))
         batch = normalisation.batch_norm(drive, mean, variance, norm.eps)
-        return batch.normalised * norm.weight + norm.bias, batch._replace(scale=batch.scale * norm.weight)
+        weight, bias = (normalisation.spread(parameter, drive) for parameter in (norm.weight, norm.bias))
+        return batch.normalised * weight + bias, batch._replace(scale=batch.scale * norm.weight)
 
     def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Activity:
         """From activity to output; `normalised` is the divisively normalised activity where a rule has it already."""
@@ -155,8 +181,18 @@ class Block(nn.Module):
         return self.emit(self.respond(x).activity)
 
 
+def _geometry(synapses: nn.Conv2d) -> convolution.Geometry:
+    """Raises MismatchError for a convolution that is dilated, grouped, or padded with anything but zeros."""
+    if synapses.groups != 1 or set(synapses.dilation) != {1} or synapses.padding_mode != "zeros":
+        raise MismatchError("a block's convolution is neither grouped nor dilated, and padded with zeros")
+    if isinstance(synapses.padding, str):
+        raise MismatchError(f"padding {synapses.padding!r} of a block's convolution: give a number")
+    rows, columns = synapses.kernel_size
+    return convolution.Geometry((rows, columns), tuple(synapses.stride), tuple(synapses.padding))
+
+
 @torch.no_grad()
-def _advance_statistics(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
+def _advance_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Running averages of a batch's mean and unbiased variance."""
     unbiased = variance * (count / (count - 1))
     momentum = norm.momentum or 0.0

@@ -38,7 +38,7 @@ class MLP(Layered):
         bias: bool = False,
     ):
         shape = inputs if isinstance(inputs, Sequence) else (inputs,)
-        _check_sizes(inputs=shape, outputs=(outputs,), widths=widths)
+        check_sizes(inputs=shape, outputs=(outputs,), widths=widths)
         features = math.prod(shape)
         if min(features, outputs, *widths) < 1:
             raise MismatchError(f"no layer may be empty: {features} inputs, widths {list(widths)}, {outputs} outputs")
@@ -46,14 +46,14 @@ class MLP(Layered):
             raise unknown_name("norm", str(norm), ("batch", "layer"))
         if not is_number(dropout) or not 0 <= dropout < 1:
             raise MismatchError(f"dropout {dropout} is no probability below 1")
-        chosen = _nonlinearity(nonlinearity, slope)
+        chosen = nonlinearity_of(nonlinearity, slope)
         blocks = [
             Block(
                 nn.Linear(below, width, bias=bias),
                 chosen,
                 batch_norm=nn.BatchNorm1d(width) if norm == "batch" else None,
                 layer_norm=nn.LayerNorm(width, elementwise_affine=False) if norm == "layer" else None,
-                divisive_norm=_divisive_norm(divisive_norm),
+                divisive_norm=divisive_norm_of(divisive_norm),
                 dropout=dropout,
             )
             for below, width in pairwise([features, *widths])
@@ -61,14 +61,14 @@ class MLP(Layered):
         super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
 
 
-def _check_sizes(**sizes: object) -> None:
+def check_sizes(**sizes: object) -> None:
     """Raise MismatchError naming what is no row of whole numbers."""
     for name, row in sizes.items():
         if not isinstance(row, Sequence) or not all(map(is_whole, row)):
             raise MismatchError(f"{name} {row!r}: give whole numbers, as in MLP(64, 10, widths=(16,))")
 
 
-def _nonlinearity(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearity:
+def nonlinearity_of(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearity:
     if isinstance(nonlinearity, Nonlinearity):
         return nonlinearity
     if nonlinearity not in NONLINEARITIES:
@@ -79,7 +79,7 @@ def _nonlinearity(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearit
         raise MismatchError(f"slope {slope!r} of leaky ReLU: give a number above 0, or take relu for 0") from error
 
 
-def _divisive_norm(options: DivisiveNorm | dict[str, Any] | None) -> DivisiveNorm | None:
+def divisive_norm_of(options: DivisiveNorm | dict[str, Any] | None) -> DivisiveNorm | None:
     """A module for each block: it is no state that blocks could share."""
     if isinstance(options, DivisiveNorm):
         return DivisiveNorm(options.groups, options.power, options.delta)

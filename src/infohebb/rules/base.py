@@ -18,7 +18,9 @@ Targets = Int[Tensor, "m"] | Float[Tensor, "m n"]
 Signals = dict[str, Tensor]
 
 PRESYNAPTIC = frozenset({"pre"})  # one number per input; "bias_pre" is the one that a bias always receives
-POSTSYNAPTIC = frozenset({"post", "gain", "error", "batch_normalised", "batch_scale", "layer_normalised"})
+POSTSYNAPTIC = frozenset(
+    {"post", "gain", "error", "winners", "batch_normalised", "batch_scale", "layer_normalised"}
+)  # "geometry", which synapse of a map sees what, is a constant of the layer
 
 
 @dataclass(frozen=True)

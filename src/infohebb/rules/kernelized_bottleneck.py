@@ -117,7 +117,8 @@ class KernelizedBottleneck(LayeredRule):
         for name, block in network.named_blocks():
             settings = self.grouping(block)
             if settings:
-                check_groups(settings.groups, block.width)
+                if block.width is not None:
+                    check_groups(settings.groups, block.width)
             elif (self.power, self.delta) != (None, None):
                 raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
             check_agreement(name, settings, block.divisive_norm)
@@ -151,13 +152,13 @@ class KernelizedBottleneck(LayeredRule):
         grouped = grouping.group(response.activity, settings.groups, settings.delta)
         v = grouping.group_signal(grouped.variance, settings.power)
         Q, terms = self._coupling(v, context)
-        third_factor = grouping.group_factor(Q @ v, settings.power, block.width // settings.groups)
-        post = grouping.normalise_groups(grouped, 1 - settings.power).view_as(response.activity)
+        third_factor = grouping.group_factor(Q @ v, settings.power, grouped.centred.shape[-1])
+        post = grouping.normalise_groups(grouped, 1 - settings.power).flatten(1)
         signals = self._signals(block, response, {"third_factor": third_factor, "post": post})
-        return LocalStep(signals, terms, post)
+        return LocalStep(signals, terms, post.view_as(response.activity))
 
     def _plain_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
-        z = response.activity
+        z = response.activity.flatten(1)
         mean = {"layer_mean": z.mean(1, keepdim=True)} if self.centre else {}
         Q, terms = self._coupling(centred(z, mean), context)
         return LocalStep(self._signals(block, response, {"pair_factor": Q, "post": z, **mean}), terms)
@@ -173,11 +174,11 @@ class KernelizedBottleneck(LayeredRule):
 
     def _signals(self, block: Block, response: Response, signals: Signals) -> Signals:
         """Add the slope of the nonlinearity, and what a normalisation inside the block needs."""
-        gate = block.nonlinearity.gate
+        gate, hidden = block.nonlinearity.gate, response.hidden.flatten(1)
         if "third_factor" in signals and response.layer is None:
-            signals["post"] = gate(signals["post"], response.hidden)
+            signals["post"] = gate(signals["post"], hidden)
         else:
-            signals["gain"] = gate(torch.ones_like(response.hidden), response.hidden)
+            signals["gain"] = gate(torch.ones_like(hidden), hidden)
         if response.layer is not None:
             normalised, scale = response.layer
             factors = normalisation.layer_norm_factors(activity_error(signals), normalised, scale)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from infohebb.errors import MismatchError
-from infohebb.functional import normalisation, plasticity, readout
+from infohebb.functional import convolution, normalisation, plasticity, readout
+from infohebb.functional.convolution import Geometry
 from infohebb.functional.products import Precision
 from infohebb.networks import Block, Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
@@ -92,16 +93,36 @@ class LayeredRule(LearningRule):
 
 def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "fp32") -> dict[str, Tensor]:
     """Gradients of a layer's parameters from the error (m × n) at its nonlinearity's input."""
-    gradients = {}
+    gradients, pre = {}, signals["pre"]
+    geometry = as_geometry(signals["geometry"]) if "geometry" in signals else None
+    if geometry is not None:
+        error = to_drive(error, signals.get("winners"), geometry.map_size((pre.shape[2], pre.shape[3])))
+    over = normalisation.moments(error)
     if "batch_normalised" in signals:
         normalised, scale = signals["batch_normalised"], signals["batch_scale"]
-        gradients["batch_norm.weight"] = (error * normalised).sum(0)
-        gradients["batch_norm.bias"] = error.sum(0)
+        gradients["batch_norm.weight"] = (error * normalised).sum(over)
+        gradients["batch_norm.bias"] = error.sum(over)
         error = normalisation.batch_norm_backward(error, normalised, scale)
-    gradients["weight"] = plasticity.hebbian(signals["pre"], error, precision)
+    if geometry is None:
+        gradients["weight"] = plasticity.hebbian(pre, error, precision)
+    else:
+        gradients["weight"] = plasticity.hebbian_map(pre, error, geometry, precision)
     if "bias_pre" in signals:
-        gradients["bias"] = signals["bias_pre"] * error.sum(0)
+        gradients["bias"] = signals["bias_pre"] * error.sum(over)
     return gradients
+
+
+def to_drive(error: Tensor, winners: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """An error (m × n) as a map of that size, each pooled number at the place it came from."""
+    if winners is None:
+        return error.unflatten(1, (-1, *size))
+    return convolution.route(error.view(winners.shape), winners, size)
+
+
+def as_geometry(signal: Tensor) -> Geometry:
+    """A block's geometry from the six numbers that its synapses carry."""
+    rows, columns, *rest = signal.tolist()
+    return Geometry((rows, columns), (rest[0], rest[1]), (rest[2], rest[3]))
 
 
 def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
@@ -113,6 +134,10 @@ def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
 def block_signals(block: Block, response: Response) -> Signals:
     """What a block's synapses see whatever the rule: what came in, a bias's constant one, and batch norm's state."""
     signals = {"pre": response.pre.detach()}
+    if block.geometry is not None:
+        signals["geometry"] = torch.tensor([number for pair in block.geometry for number in pair])
+    if response.winners is not None:
+        signals["winners"] = response.winners
     if block.bias is not None:
         signals["bias_pre"] = torch.ones((), dtype=response.pre.dtype, device=response.pre.device)
     if response.batch is not None:

@@ -1,0 +1,76 @@
+"""ConvNet: convolutional blocks, then fully connected ones."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from torch import nn
+
+from infohebb.errors import MismatchError, is_number
+from infohebb.functional.nonlinearities import Nonlinearity
+from infohebb.networks.blocks import Block, DivisiveNorm
+from infohebb.networks.layered import Layered
+from infohebb.networks.mlp import check_sizes, divisive_norm_of, nonlinearity_of
+
+CHANNELS = (128, 256, 256, 512, 512, 512)
+POOLED = (2, 4, 5, 6)
+
+
+class ConvNet(Layered):
+    """Convolutions 3 × 3 that keep the map's size, some with 2 × 2 max pooling, then fully connected blocks, a readout.
+
+    `inputs` is the shape (channels, rows, columns) of a sample; `channels` has one number per convolutional block and is
+    multiplied by `factor`; `pooled` counts those that pool, from 1. The defaults are the network of the kernelized
+    bottleneck's second table at width 1x. The rest is as in MLP; `norm` is "batch" or None.
+    Raises UnknownNameError, GroupingError, MismatchError.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        inputs: Sequence[int] = (3, 32, 32),
+        outputs: int = 10,
+        channels: Sequence[int] = CHANNELS,
+        pooled: Sequence[int] = POOLED,
+        widths: Sequence[int] = (1024,),
+        factor: float = 1,
+        nonlinearity: str | Nonlinearity = "selu",
+        slope: float = 0.01,
+        norm: Literal["batch"] | None = None,
+        divisive_norm: DivisiveNorm | dict[str, Any] | None = None,
+        dropout: float = 0.0,
+        bias: bool = False,
+    ):
+        check_sizes(inputs=inputs, outputs=(outputs,), channels=channels, pooled=pooled, widths=widths)
+        if len(inputs) != 3:
+            raise MismatchError(f"inputs {tuple(inputs)}: a convolutional network takes (channels, rows, columns)")
+        if norm not in (None, "batch"):
+            raise MismatchError(f"norm {norm!r} of a convolutional network: take 'batch' or None")
+        if not is_number(factor) or not is_number(dropout) or not 0 <= dropout < 1:
+            raise MismatchError(f"factor {factor!r} and dropout {dropout!r}: give a number, and a probability below 1")
+        maps = [round(factor * count) for count in channels]
+        if min([*inputs, outputs, *maps, *widths]) < 1:
+            raise MismatchError(f"no layer may be empty: {maps} channels, widths {list(widths)}, {outputs} outputs")
+        if not set(pooled) <= set(range(1, len(maps) + 1)):
+            raise MismatchError(f"pooled {list(pooled)}: count the blocks that pool from 1 to {len(maps)}")
+        shared = {"nonlinearity": nonlinearity_of(nonlinearity, slope), "dropout": dropout}
+        size, blocks = (inputs[1], inputs[2]), []
+        for place, (below, count) in enumerate(pairwise([inputs[0], *maps]), 1):
+            size = _halved(size, place) if place in pooled else size
+            norms = {"batch_norm": nn.BatchNorm2d(count) if norm else None}
+            norms["divisive_norm"] = divisive_norm_of(divisive_norm)
+            synapses = nn.Conv2d(below, count, 3, padding=1, bias=bias)
+            blocks.append(Block(synapses, **shared, **norms, pool=place in pooled, map_size=size))
+        features = [inputs[0], *maps][-1] * math.prod(size)
+        for below, width in pairwise([features, *widths]):
+            norms = {"batch_norm": nn.BatchNorm1d(width) if norm else None}
+            norms["divisive_norm"] = divisive_norm_of(divisive_norm)
+            blocks.append(Block(nn.Linear(below, width, bias=bias), **shared, **norms))
+        super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
+
+
+def _halved(size: tuple[int, int], place: int) -> tuple[int, int]:
+    """The map after pooling.  Raises MismatchError when nothing is left."""
+    if min(size) < 2:
+        raise MismatchError(f"block {place} cannot pool a map of {size[0]} × {size[1]}: nothing would be left; pool less")
+    return size[0] // 2, size[1] // 2
