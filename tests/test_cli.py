@@ -187,7 +187,7 @@ def test_check_of_a_rule_that_keeps_the_contract(command):
 @pytest.mark.parametrize(
     ("rule", "promise"),
     [
-        ("ForgetsGradient", r"fills gradients \[plain\]: no gradient for a parameter \(24, 24\)"),
+        ("ForgetsGradient", r"fills gradients \[plain\]: no gradient for a parameter \(24, 32\)"),
         ("ChangesWeight", r"fills gradients \[plain\]: learn changes network blocks.1.weight"),
         ("TransportsWeights", r"weights are not transported \[plain\]: the update of blocks.0.weight depends on"),
         ("MixesNeurons", r"update is local \[plain\]: blocks.0: postsynaptic 1 acts on other rows"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infohebb.experiments.build import load_network
-    from infohebb.networks import MLP, Block, DivisiveNorm, Layered
+    from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered
     from infohebb.rules import Backprop, Diagnostics, KernelizedBottleneck, LastLayer, LearningRule
     from infohebb.training import evaluate, predict, train
 
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Backprop": "infohebb.rules",
     "Block": "infohebb.networks",
+    "ConvNet": "infohebb.networks",
     "Diagnostics": "infohebb.rules",
     "DivisiveNorm": "infohebb.networks",
     "KernelizedBottleneck": "infohebb.rules",
@@ -29,6 +30,7 @@ __all__ = [
     "MLP",
     "Backprop",
     "Block",
+    "ConvNet",
     "Diagnostics",
     "DivisiveNorm",
     "KernelizedBottleneck",

@@ -19,6 +19,8 @@ class LocalClassifier(LearningRule):
         super().attach(network)
         if any(block.layer_norm is not None for _, block in network.named_blocks()):
             raise MismatchError("a local classifier learns no layer norm")
+        if any(block.geometry is not None for _, block in network.named_blocks()):
+            raise MismatchError("this local classifier learns no convolution")
         like = next(network.parameters())
         shapes = [(block.width, network.readout.out_features) for _, block in network.named_blocks()]
         self.heads = nn.ModuleList(nn.Linear(*shape, device=like.device, dtype=like.dtype) for shape in shapes)

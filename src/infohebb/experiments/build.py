@@ -14,13 +14,15 @@ from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
 from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
 from infohebb.experiments.recipe import recipe_error
-from infohebb.networks import MLP, DivisiveNorm, Layered
+from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
 from infohebb.training.checkpoint import load_weights, read_config
 from infohebb.training.loop import train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP}
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet}
+SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
+SOME_SHAPE = (1, 64, 64)  # that of other data sets is known when they are read
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision")
 OPTIMIZER = ("name", "lr", "weight_decay")
 
@@ -81,7 +83,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     """
     _check_data(config["data"])
     with torch.device("meta"):
-        network = build_network(config, [1], 2)
+        network = build_network(config, SHAPES.get(config["data"].get("name", "digits"), SOME_SHAPE), 2)
     rule = build_rule(config)
     rule.attach(network)
     check_arguments("training", train, config["training"], only=TRAINING)

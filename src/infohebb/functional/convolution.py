@@ -28,8 +28,7 @@ class Geometry(NamedTuple):
     def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of what a map of that size drives."""
         rows, columns = (
-            (length + 2 * pad - kernel) // stride + 1
-            for length, kernel, stride, pad in zip(size, *self, strict=True)
+            (length + 2 * pad - kernel) // stride + 1 for length, kernel, stride, pad in zip(size, *self, strict=True)
         )
         return rows, columns
 
@@ -50,11 +49,11 @@ def convolve(x: Seen, weight: Shared, geometry: Geometry, precision: Precision =
 def convolution_gradient(x: Seen, error: Map, geometry: Geometry, precision: Precision = "fp32") -> Shared:
     """dL/dW: x × error, summed over the batch and over the positions that share a weight."""
     a, b = rounded(precision, x, error)
-    shape = (error.shape[1], x.shape[1], *geometry.kernel)
-    _, gradient, _ = torch.ops.aten.convolution_backward(
-        b, a, a.new_empty(shape), None, geometry.stride, geometry.padding, (1, 1), False, (0, 0), 1, (False, True, False)
-    )
-    return gradient.to(x.dtype)
+    like = a.new_empty(error.shape[1], x.shape[1], *geometry.kernel)
+    _, stride, padding = geometry
+    which = (False, True, False)  # of input, weight and bias
+    backward = torch.ops.aten.convolution_backward
+    return backward(b, a, like, None, stride, padding, (1, 1), False, (0, 0), 1, which)[1].to(x.dtype)
 
 
 def max_pool(h: Map) -> Pooled:

@@ -187,8 +187,8 @@ def _geometry(synapses: nn.Conv2d) -> convolution.Geometry:
         raise MismatchError("a block's convolution is neither grouped nor dilated, and padded with zeros")
     if isinstance(synapses.padding, str):
         raise MismatchError(f"padding {synapses.padding!r} of a block's convolution: give a number")
-    rows, columns = synapses.kernel_size
-    return convolution.Geometry((rows, columns), tuple(synapses.stride), tuple(synapses.padding))
+    kernel, stride, padding = ((pair[0], pair[1]) for pair in (synapses.kernel_size, synapses.stride, synapses.padding))
+    return convolution.Geometry(kernel, stride, padding)
 
 
 @torch.no_grad()

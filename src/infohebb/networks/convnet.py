@@ -20,20 +20,20 @@ POOLED = (2, 4, 5, 6)
 class ConvNet(Layered):
     """Convolutions 3 × 3 that keep the map's size, some with 2 × 2 max pooling, then fully connected blocks, a readout.
 
-    `inputs` is the shape (channels, rows, columns) of a sample; `channels` has one number per convolutional block and is
-    multiplied by `factor`; `pooled` counts those that pool, from 1. The defaults are the network of the kernelized
-    bottleneck's second table at width 1x. The rest is as in MLP; `norm` is "batch" or None.
+    `inputs` is the shape (channels, rows, columns) of a sample; `channels` has one number per convolutional block, all
+    multiplied by `factor`; `pooled` names those that pool, counted from 1. The defaults are the network of the
+    kernelized bottleneck's second table at width 1x. The rest is as in MLP; `norm` is "batch" or None.
     Raises UnknownNameError, GroupingError, MismatchError.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913, PLR0917  (each setting by its name)
         self,
         inputs: Sequence[int] = (3, 32, 32),
         outputs: int = 10,
         channels: Sequence[int] = CHANNELS,
         pooled: Sequence[int] = POOLED,
         widths: Sequence[int] = (1024,),
-        factor: float = 1,
+        factor: float = 1.0,
         nonlinearity: str | Nonlinearity = "selu",
         slope: float = 0.01,
         norm: Literal["batch"] | None = None,
@@ -53,24 +53,36 @@ class ConvNet(Layered):
             raise MismatchError(f"no layer may be empty: {maps} channels, widths {list(widths)}, {outputs} outputs")
         if not set(pooled) <= set(range(1, len(maps) + 1)):
             raise MismatchError(f"pooled {list(pooled)}: count the blocks that pool from 1 to {len(maps)}")
-        shared = {"nonlinearity": nonlinearity_of(nonlinearity, slope), "dropout": dropout}
+        chosen = nonlinearity_of(nonlinearity, slope)
+
         size, blocks = (inputs[1], inputs[2]), []
         for place, (below, count) in enumerate(pairwise([inputs[0], *maps]), 1):
             size = _halved(size, place) if place in pooled else size
-            norms = {"batch_norm": nn.BatchNorm2d(count) if norm else None}
-            norms["divisive_norm"] = divisive_norm_of(divisive_norm)
-            synapses = nn.Conv2d(below, count, 3, padding=1, bias=bias)
-            blocks.append(Block(synapses, **shared, **norms, pool=place in pooled, map_size=size))
+            block = Block(
+                nn.Conv2d(below, count, 3, padding=1, bias=bias),
+                chosen,
+                batch_norm=nn.BatchNorm2d(count) if norm else None,
+                divisive_norm=divisive_norm_of(divisive_norm),
+                dropout=dropout,
+                pool=place in pooled,
+                map_size=size,
+            )
+            blocks.append(block)
         features = [inputs[0], *maps][-1] * math.prod(size)
         for below, width in pairwise([features, *widths]):
-            norms = {"batch_norm": nn.BatchNorm1d(width) if norm else None}
-            norms["divisive_norm"] = divisive_norm_of(divisive_norm)
-            blocks.append(Block(nn.Linear(below, width, bias=bias), **shared, **norms))
+            block = Block(
+                nn.Linear(below, width, bias=bias),
+                chosen,
+                batch_norm=nn.BatchNorm1d(width) if norm else None,
+                divisive_norm=divisive_norm_of(divisive_norm),
+                dropout=dropout,
+            )
+            blocks.append(block)
         super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
 
 
 def _halved(size: tuple[int, int], place: int) -> tuple[int, int]:
     """The map after pooling.  Raises MismatchError when nothing is left."""
     if min(size) < 2:
-        raise MismatchError(f"block {place} cannot pool a map of {size[0]} × {size[1]}: nothing would be left; pool less")
+        raise MismatchError(f"block {place} cannot pool a map of {size[0]} × {size[1]}: nothing is left; pool less")
     return size[0] // 2, size[1] // 2

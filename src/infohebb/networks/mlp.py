@@ -69,6 +69,7 @@ def check_sizes(**sizes: object) -> None:
 
 
 def nonlinearity_of(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearity:
+    """The nonlinearity of that name, or itself.  Raises UnknownNameError, MismatchError."""
     if isinstance(nonlinearity, Nonlinearity):
         return nonlinearity
     if nonlinearity not in NONLINEARITIES:

@@ -113,10 +113,10 @@ def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "
 
 
 def to_drive(error: Tensor, winners: Tensor | None, size: tuple[int, int]) -> Tensor:
-    """An error (m × n) as a map of that size, each pooled number at the place it came from."""
+    """An error (m × n), or a map of it, as a map of that size, each pooled number at the place it came from."""
     if winners is None:
-        return error.unflatten(1, (-1, *size))
-    return convolution.route(error.view(winners.shape), winners, size)
+        return error.reshape(len(error), -1, *size)
+    return convolution.route(error.reshape(winners.shape), winners, size)
 
 
 def as_geometry(signal: Tensor) -> Geometry:

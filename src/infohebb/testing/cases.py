@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from infohebb.errors import MismatchError
-from infohebb.networks import MLP, Layered
+from infohebb.networks import MLP, ConvNet, Layered
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import Signals
 from infohebb.training.seeding import seeded
 
-SAMPLES, FEATURES, CLASSES = 6, 24, 3
+SAMPLES, CLASSES = 6, 3
+IMAGE = (2, 4, 4)
 LONGEST_WAIT = 64  # calls of `learn`
 Make = Callable[[], LearningRule]
 
@@ -78,10 +79,10 @@ class Case:
 
     def received(self) -> dict[str, Tensor]:
         """What each block and the readout receive of the batch, by the layer's name; for networks without dropout."""
-        found, x = {}, self.inputs.flatten(1)
+        found, x = {}, self.inputs
         with torch.no_grad():
             for name, block in self.network.named_blocks():
-                found[name] = x.flatten(1).clone()
+                found[name] = (x.flatten(1) if block.geometry is None else x).clone()
                 x = block.emit(block.respond(x, learning=True).activity, learning=True)
         return {**found, "readout": x.flatten(1).clone()}
 
@@ -93,7 +94,8 @@ def example_networks(kind: type[nn.Module]) -> dict[str, Callable[[], nn.Module]
     """Small networks of a kind on which its rules are tried."""
     if not issubclass(Layered, kind):
         raise MismatchError(f"the contract suite has no example of a {kind.__name__} network")
-    make = partial(MLP, FEATURES, CLASSES, (24, 20, 16))
+    make = partial(MLP, IMAGE, CLASSES, (24, 20, 16))
+    convolutional = partial(ConvNet, IMAGE, CLASSES, (8, 4), (1,), (12,))
     norm = {"groups": 4, "power": 0.2, "delta": 1.0}
     return {
         "plain": make,
@@ -101,6 +103,9 @@ def example_networks(kind: type[nn.Module]) -> dict[str, Callable[[], nn.Module]
         "batch norm, biases": partial(make, norm="batch", bias=True, nonlinearity="selu"),
         "layer norm": partial(make, norm="layer", nonlinearity="tanh"),
         "dropout": partial(make, divisive_norm=norm, dropout=0.3),
+        "convolution": partial(convolutional, bias=True),
+        "convolution, divisive norm": partial(convolutional, divisive_norm=norm),
+        "convolution, batch norm": partial(convolutional, norm="batch", nonlinearity="leaky_relu"),
     }
 
 
@@ -109,7 +114,7 @@ def build_case(make_rule: Make, make_network: Callable[[], nn.Module]) -> Case:
     with seeded(0):
         network, rule = make_network().double(), make_rule()
         rule.attach(network)
-        inputs = torch.randn(SAMPLES, FEATURES, dtype=torch.float64)
+        inputs = torch.randn(SAMPLES, *IMAGE, dtype=torch.float64)
         return Case(network, rule, inputs, torch.arange(SAMPLES) % CLASSES)
 
 

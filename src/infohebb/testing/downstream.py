@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from infohebb.rules.base import Signals
 from infohebb.testing.cases import Build, close, largest
@@ -42,8 +43,9 @@ def _downstream_matters(build: Build, *, silent: bool) -> str | None:
             for parameter in changed.layer(layer).parameters() if not silent else ():
                 parameter += torch.randn_like(parameter)
             if silent:
-                weight = changed.layer(layer).get_parameter("weight")
-                weight += _silent_change(weight, pre)
+                module = changed.layer(layer)
+                weight = module.get_parameter("weight").flatten(1)  # a view
+                weight += _silent_change(weight, seen_by(module, pre))
         changed.learn_twice()
         after = changed.gradients()
         for name in gradients:
@@ -64,6 +66,15 @@ def _beside(signals: dict[str, Signals], received: Signals) -> Iterator[tuple[st
     for layer, given in signals.items():
         if layer.startswith("rule.") and "pre" in given and given["pre"].shape[1] > len(given["pre"]):
             yield layer, given["pre"], tuple(f"{other}." for other in received)
+
+
+def seen_by(layer: nn.Module, pre: Tensor) -> Tensor:
+    """What each weight of a row sees: of a map, a row for each sample and position."""
+    geometry = getattr(layer, "geometry", None)
+    if geometry is None:
+        return pre
+    patches = functional.unfold(pre, geometry.kernel, padding=geometry.padding, stride=geometry.stride)
+    return patches.transpose(1, 2).flatten(0, 1)
 
 
 def _silent_change(weight: Tensor, pre: Tensor) -> Tensor:

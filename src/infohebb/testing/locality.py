@@ -27,17 +27,19 @@ def update_follows_from_signals(build: Build) -> None:
 def update_is_local(build: Build) -> None:
     """Entry (i, j) of an update depends on presynaptic j, postsynaptic i, and declared, small broadcasts alone.
 
-    Entry i of a bias's or a batch norm's update depends on postsynaptic i and those broadcasts.
+    Entry i of a bias's or a batch norm's update depends on postsynaptic i and those broadcasts. In a convolution i and
+    j are channels: its synapses are shared by all positions.
     """
     case, stranger = build(), build().rule
     for layer, signals in case.learn(record=True).signals.items():
         for name, signal in signals.items():
             _check_role(case, layer, name, signal)
         before = explain(stranger, signals)
-        presynaptic = explain(stranger, _nudge(signals, PRESYNAPTIC, 2))["weight"]
+        neurons, inputs = before["weight"].shape[:2]
+        presynaptic = explain(stranger, _nudge(signals, PRESYNAPTIC, 1, inputs))["weight"]
         moved = _moved(before["weight"], presynaptic)
-        assert _moves_only(moved.T, 2), f"{layer}: presynaptic 2 acts on other columns"
-        after = explain(stranger, _nudge(signals, POSTSYNAPTIC, 1))
+        assert _moves_only(moved.transpose(0, 1), 1), f"{layer}: presynaptic 1 acts on other columns"
+        after = explain(stranger, _nudge(signals, POSTSYNAPTIC, 1, neurons))
         assert _moves_only(_moved(before["weight"], after["weight"]), 1), f"{layer}: postsynaptic 1 acts on other rows"
         for name in before.keys() - {"weight"}:
             moved = _moved(before[name], after[name], largest(before))
@@ -52,21 +54,37 @@ def _check_role(case: Case, layer: str, name: str, signal: Tensor) -> None:
     if name == "bias_pre":
         assert signal.numel() == 1, f"{layer}: a bias receives one number, not {signal.numel()}"
         return
+    if name == "geometry":
+        block = case.layer(layer)
+        assert isinstance(block, Block), f"{layer}: only a block has a geometry"
+        assert block.geometry is not None, f"{layer}: geometry of a layer that is no map"
+        same = signal.tolist() == [number for pair in block.geometry for number in pair]
+        assert same, f"{layer}: geometry is not that of the layer"
+        return
     assert name in case.rule.broadcasts, f"{layer}: signal {name!r} has no declared role"
     module = case.layer(layer)
     norm = getattr(module, "divisive_norm", None)
-    factors = norm.groups if norm is not None else len(module.get_parameter("weight")) // 2
+    neurons = getattr(module, "width", None) or len(module.get_parameter("weight"))
+    factors = norm.groups if norm is not None else neurons // 2
     most = SAMPLES * (factors if name == "third_factor" else SAMPLES)
     assert signal.numel() <= most, f"{layer}: {name} broadcasts {signal.numel()} numbers, more than {most}"
 
 
-def _nudge(signals: Signals, roles: frozenset[str], position: int) -> Signals:
-    """Signals with those of the given roles changed at one neuron."""
+def by_neuron(signal: Tensor, neurons: int) -> Tensor:
+    """A view (m × neurons × positions) of a signal; one of numbers per neuron has one moment and one position."""
+    return signal.view(1 if signal.dim() == 1 else len(signal), neurons, -1)
+
+
+def _nudge(signals: Signals, roles: frozenset[str], position: int, neurons: int) -> Signals:
+    """Signals with those of the given roles changed at one neuron; which one won a pool is turned round."""
     changed = dict(signals)
     for name in roles & signals.keys():
         changed[name] = signals[name].clone()
-        change = changed[name][..., position]
-        change += torch.linspace(0.3, 0.7, change.numel(), dtype=change.dtype).square().view_as(change)
+        change = by_neuron(changed[name], neurons)[:, position]
+        if change.is_floating_point():
+            change += torch.linspace(0.3, 0.7, change.numel(), dtype=change.dtype).square().view_as(change)
+        else:
+            change.copy_(change.flip(-1))
     return changed
 
 
@@ -105,22 +123,25 @@ def postsynaptic_signals_are_the_neurons_own(build: Build) -> None:
     for layer, block in case.network.named_blocks():
         signals = {name: signal for name, signal in recorded.get(layer, {}).items() if name in POSTSYNAPTIC}
         for name, signal in signals.items():
-            assert signal.shape[-1:] == (block.width,), f"{layer}: signal {name!r} has no entry for each neuron"
+            per_neuron = len(block.weight) in signal.shape[:2] or signal.shape[-1:] == (block.width,)
+            assert per_neuron, f"{layer}: signal {name!r} has no entry for each neuron"
         for chosen in _splits(_groups(block, recorded.get(layer, {}))) if signals else ():
             changed = _signals_after_change(build(), layer, chosen)
             for name, signal in signals.items():
-                same = close(changed[name][..., ~chosen], signal[..., ~chosen], largest(signals))
+                others = [by_neuron(each.double(), len(chosen))[:, ~chosen] for each in (changed[name], signal)]
+                same = close(others[0], others[1], largest(signals))
                 assert same, f"{layer}: signal {name!r} of a neuron depends on weights of others"
 
 
 def _groups(block: Block, signals: Signals) -> Tensor:
     """The normalisation group of each neuron: the layer's, a group's of the divisive norm or the rule, or its own."""
-    counts = [1 if block.layer_norm is not None else block.width]
+    neurons = len(block.weight)  # or channels, none of which is in two groups
+    counts = [1 if block.layer_norm is not None else neurons]
     if block.layer_norm is None and block.divisive_norm is not None:
         counts = [block.divisive_norm.groups]
     elif block.layer_norm is None and "third_factor" in signals:
-        counts += [c for c in signals["third_factor"].shape[1:] if c > 1 and block.width % c == 0]
-    return torch.arange(block.width) // (block.width // min(counts))
+        counts += [c for c in signals["third_factor"].shape[1:] if c > 1 and neurons % c == 0]
+    return torch.arange(neurons) // (neurons // min(counts))
 
 
 def _splits(groups: Tensor) -> Iterator[Tensor]:
