@@ -420,6 +420,36 @@ LEARNING = {  # promises that each call `learn`
     "weights are not transported",
     "errors are not global",
 }
+
+
+class MixesChannels(Honest):
+    """A convolution's neurons are handed the error of the channel beside theirs."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        mixed = step.signals["error"].roll(1, 1) if block.geometry else step.signals["error"]
+        return step._replace(signals={**step.signals, "error": mixed})
+
+
+class ShiftsMaps(Honest):
+    """A convolution's synapses are told of the map beside the one that they see."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        moved = step.signals["pre"].roll(1, -1) if block.geometry else step.signals["pre"]
+        return step._replace(signals={**step.signals, "pre": moved})
+
+
+class MixesKernels(Honest):
+    """A convolution's weights change as those of another channel should."""
+
+    def update(self, signals, precision="fp32"):
+        gradients = super().update(signals, precision)
+        if gradients["weight"].dim() == 4:
+            gradients["weight"] = gradients["weight"] + gradients["weight"].flip(0)
+        return gradients
+
+
 BROKEN = {  # which promises each breaks: these, and no other
     NeedsArgument: {"builds without arguments"},
     HalfWritten: {"builds without arguments"},
@@ -450,6 +480,9 @@ BROKEN = {  # which promises each breaks: these, and no other
     SecretSignal: {"update is local"},
     WideThirdFactor: {"update is local"},
     WideBias: {"update is local"},
+    MixesKernels: {"update is local"},
+    ShiftsMaps: {"presynaptic signals are what came in"},
+    MixesChannels: {"postsynaptic signals are the neurons own"},
     MixesInputs: {"presynaptic signals are what came in"},
     LateralMixer: {"postsynaptic signals are the neurons own"},
     MixesUnderOneFactor: {"postsynaptic signals are the neurons own"},
@@ -467,4 +500,7 @@ BROKEN = {  # which promises each breaks: these, and no other
     AllocatesFloat32: LEARNING,
     Crashes: {*LEARNING, "learns blobs"},
 }
-SEEN_ON = {MixesBatchNorms: "batch norm, biases"}  # the others are seen on a plain network
+SEEN_ON = {  # the others are seen on a plain network
+    MixesBatchNorms: "batch norm, biases",
+    **dict.fromkeys((MixesKernels, ShiftsMaps, MixesChannels), "convolution"),
+}
