@@ -303,6 +303,19 @@ def test_a_file_of_arrays_that_changed_is_read_again(go, nowhere):
         assert record.config["shapes"]["outputs"] == classes
 
 
+def test_groups_are_held_against_the_maps_of_ones_own_images(go, nowhere):
+    text = TINY.replace(
+        'name = "mlp", widths = [8, 8]', 'name = "convnet", channels = [4], pooled = [1], widths = [10]'
+    )
+    rng, path = np.random.default_rng(0), nowhere / "images.npz"
+    np.savez(path, x=rng.normal(size=(20, 2, 10, 10)), y=np.arange(20) % 2)
+    settings = ["network.divisive_norm.groups=5", "training.epochs=1"]
+    (record,) = go(text, arrays=path, only="images/cosine", settings=settings)
+    assert record.config["shapes"]["inputs"] == [2, 10, 10]
+    with pytest.raises(GroupingError, match="3 groups do not cut a layer of 100 neurons"):
+        go(text, arrays=path, only="images/cosine", settings=["network.divisive_norm.groups=3"], out=nowhere / "other")
+
+
 def test_a_record_of_other_arrays_under_the_same_name_is_not_taken_for_done(go, nowhere):
     rng = np.random.default_rng(0)
     path, other = nowhere / "mine.npz", nowhere / "elsewhere" / "mine.npz"

@@ -22,7 +22,6 @@ from infohebb.training.optimizers import check_options, make_optimizer, optimize
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet}
 SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
-SOME_SHAPE = (1, 64, 64)  # that of other data sets is known when they are read
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision")
 OPTIMIZER = ("name", "lr", "weight_decay")
 
@@ -77,21 +76,27 @@ def _rule(config: Mapping[str, Any]) -> tuple[type[LearningRule], dict[str, Any]
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Raise a UsageError for words that nothing would read, and for a rule that cannot train the network.
-
-    The network it builds for that has shapes and no numbers.
-    """
+    """Raise a UsageError for words that nothing would read, and for a rule that cannot train the network."""
     _check_data(config["data"])
-    with torch.device("meta"):
-        network = build_network(config, SHAPES.get(config["data"].get("name", "digits"), SOME_SHAPE), 2)
-    rule = build_rule(config)
-    rule.attach(network)
+    make, _ = _network(config, [1], 2)
+    _rule(config)
     check_arguments("training", train, config["training"], only=TRAINING)
     optimizer = {"name": "sgd", **config["optimizer"]}
     named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
     check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
     check_options(optimizer_class(named.pop("name")), optimizer)
-    for option, value in named.items():
+    shape = SHAPES.get(config["data"].get("name", "")) or ([1] if make is MLP else None)
+    if shape is not None:  # else it is known when the data are read
+        _check_fit(config, shape, named)
+
+
+def _check_fit(config: Mapping[str, Any], shape: Sequence[int], rates: Mapping[str, Any]) -> None:
+    """Hold a rule, and the rates of its kinds of parameters, against a network of shapes without numbers."""
+    with torch.device("meta"):
+        network = build_network(config, shape, 2)
+    rule = build_rule(config)
+    rule.attach(network)
+    for option, value in rates.items():
         per_kind(option, value, rule.groups(network))
 
 
