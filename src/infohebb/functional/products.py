@@ -22,7 +22,8 @@ def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], precision: Precisi
     if a.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         with rounded_operands():
             return a @ b
-    return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
+    coarse_a, coarse_b = rounded(precision, a, b)
+    return (coarse_a @ coarse_b).to(a.dtype)
 
 
 def rounded(precision: Precision, *operands: Tensor) -> tuple[Tensor, ...]:

@@ -9,9 +9,9 @@ from torch import nn
 
 from infohebb.errors import MismatchError, is_number
 from infohebb.functional.nonlinearities import Nonlinearity
-from infohebb.networks.blocks import Block, DivisiveNorm
+from infohebb.networks.blocks import DivisiveNorm
 from infohebb.networks.layered import Layered
-from infohebb.networks.mlp import check_sizes, divisive_norm_of, nonlinearity_of
+from infohebb.networks.parts import Parts, check_sizes
 
 CHANNELS = (128, 256, 256, 512, 512, 512)
 POOLED = (2, 4, 5, 6)
@@ -44,40 +44,20 @@ class ConvNet(Layered):
         check_sizes(inputs=inputs, outputs=(outputs,), channels=channels, pooled=pooled, widths=widths)
         if len(inputs) != 3:
             raise MismatchError(f"inputs {tuple(inputs)}: a convolutional network takes (channels, rows, columns)")
-        if norm not in (None, "batch"):
-            raise MismatchError(f"norm {norm!r} of a convolutional network: take 'batch' or None")
-        if not is_number(factor) or not is_number(dropout) or not 0 <= dropout < 1:
-            raise MismatchError(f"factor {factor!r} and dropout {dropout!r}: give a number, and a probability below 1")
+        if not is_number(factor):
+            raise MismatchError(f"factor {factor!r} of the channels: give a number")
         maps = [round(factor * count) for count in channels]
         if min([*inputs, outputs, *maps, *widths]) < 1:
             raise MismatchError(f"no layer may be empty: {maps} channels, widths {list(widths)}, {outputs} outputs")
         if not set(pooled) <= set(range(1, len(maps) + 1)):
             raise MismatchError(f"pooled {list(pooled)}: count the blocks that pool from 1 to {len(maps)}")
-        chosen = nonlinearity_of(nonlinearity, slope)
-
+        parts = Parts(nonlinearity, slope, norm, divisive_norm, dropout, bias)
         size, blocks = (inputs[1], inputs[2]), []
         for place, (below, count) in enumerate(pairwise([inputs[0], *maps]), 1):
             size = _halved(size, place) if place in pooled else size
-            block = Block(
-                nn.Conv2d(below, count, 3, padding=1, bias=bias),
-                chosen,
-                batch_norm=nn.BatchNorm2d(count) if norm else None,
-                divisive_norm=divisive_norm_of(divisive_norm),
-                dropout=dropout,
-                pool=place in pooled,
-                map_size=size,
-            )
-            blocks.append(block)
+            blocks.append(parts.convolution(below, count, size, pool=place in pooled))
         features = [inputs[0], *maps][-1] * math.prod(size)
-        for below, width in pairwise([features, *widths]):
-            block = Block(
-                nn.Linear(below, width, bias=bias),
-                chosen,
-                batch_norm=nn.BatchNorm1d(width) if norm else None,
-                divisive_norm=divisive_norm_of(divisive_norm),
-                dropout=dropout,
-            )
-            blocks.append(block)
+        blocks += [parts.dense(below, width) for below, width in pairwise([features, *widths])]
         super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
 
 

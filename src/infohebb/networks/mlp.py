@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from torch import nn
 
-from infohebb.errors import MismatchError, is_number, is_whole, unknown_name
-from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
-from infohebb.networks.blocks import Block, DivisiveNorm
+from infohebb.errors import MismatchError
+from infohebb.functional.nonlinearities import Nonlinearity
+from infohebb.networks.blocks import DivisiveNorm
 from infohebb.networks.layered import Layered
-
-NONLINEARITIES = {"leaky_relu": leaky_relu(), "relu": RELU, "selu": SELU, "tanh": TANH, "identity": IDENTITY}
+from infohebb.networks.parts import Parts, check_sizes
 
 
 class MLP(Layered):
@@ -42,49 +41,6 @@ class MLP(Layered):
         features = math.prod(shape)
         if min(features, outputs, *widths) < 1:
             raise MismatchError(f"no layer may be empty: {features} inputs, widths {list(widths)}, {outputs} outputs")
-        if norm not in (None, "batch", "layer"):
-            raise unknown_name("norm", str(norm), ("batch", "layer"))
-        if not is_number(dropout) or not 0 <= dropout < 1:
-            raise MismatchError(f"dropout {dropout} is no probability below 1")
-        chosen = nonlinearity_of(nonlinearity, slope)
-        blocks = [
-            Block(
-                nn.Linear(below, width, bias=bias),
-                chosen,
-                batch_norm=nn.BatchNorm1d(width) if norm == "batch" else None,
-                layer_norm=nn.LayerNorm(width, elementwise_affine=False) if norm == "layer" else None,
-                divisive_norm=divisive_norm_of(divisive_norm),
-                dropout=dropout,
-            )
-            for below, width in pairwise([features, *widths])
-        ]
+        parts = Parts(nonlinearity, slope, norm, divisive_norm, dropout, bias)
+        blocks = [parts.dense(below, width) for below, width in pairwise([features, *widths])]
         super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
-
-
-def check_sizes(**sizes: object) -> None:
-    """Raise MismatchError naming what is no row of whole numbers."""
-    for name, row in sizes.items():
-        if not isinstance(row, Sequence) or not all(map(is_whole, row)):
-            raise MismatchError(f"{name} {row!r}: give whole numbers, as in MLP(64, 10, widths=(16,))")
-
-
-def nonlinearity_of(nonlinearity: str | Nonlinearity, slope: float) -> Nonlinearity:
-    """The nonlinearity of that name, or itself.  Raises UnknownNameError, MismatchError."""
-    if isinstance(nonlinearity, Nonlinearity):
-        return nonlinearity
-    if nonlinearity not in NONLINEARITIES:
-        raise unknown_name("nonlinearity", str(nonlinearity), NONLINEARITIES)
-    try:
-        return leaky_relu(slope) if nonlinearity == "leaky_relu" else NONLINEARITIES[nonlinearity]
-    except (ValueError, TypeError) as error:
-        raise MismatchError(f"slope {slope!r} of leaky ReLU: give a number above 0, or take relu for 0") from error
-
-
-def divisive_norm_of(options: DivisiveNorm | dict[str, Any] | None) -> DivisiveNorm | None:
-    """A module for each block: it is no state that blocks could share."""
-    if isinstance(options, DivisiveNorm):
-        return DivisiveNorm(options.groups, options.power, options.delta)
-    try:
-        return None if options is None else DivisiveNorm(**options)
-    except TypeError as error:
-        raise MismatchError(f"divisive_norm takes groups, power and delta, not {options!r}") from error
