@@ -105,10 +105,10 @@ def run(  # noqa: PLR0913, PLR0917  (each option of the command by its name)
     name, table = load_recipe(recipe)
     try:
         records, left_out = run_recipe(name, table, chosen)
+        _console().print(terminal(records))
     except KeyboardInterrupt:
         typer.echo("infohebb: stopped; the same command goes on from the last whole epoch", err=True)
         raise typer.Exit(130) from None
-    _console().print(terminal(records))
     for reason, titles in left_out.items():
         typer.echo(f"infohebb: left out {_some(titles)}: {reason}", err=True)
     if left_out:

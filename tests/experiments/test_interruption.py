@@ -88,7 +88,7 @@ def test_kill_9_and_ctrl_c_lose_an_epoch_at_most_and_change_no_bit(python, recip
     wait_for_checkpoint(stopped, place, int(max(kept)[5:]) + 2)
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate()
-    assert stopped.returncode == 130
+    assert stopped.returncode == 130, said
     assert said == "infohebb: stopped; the same command goes on from the last whole epoch\n"
     assert not (place / "seed3.json").exists()
     later = max((place / "seed3.checkpoint").glob("epoch*"))

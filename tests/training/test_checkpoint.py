@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import zipfile
 
 import pytest
@@ -251,6 +252,22 @@ def test_other_data_and_another_grouping_do_not_go_on(tmp_path):
     for other in ((100 * x, 2), (x, 4)):
         with pytest.raises(CheckpointError, match="another configuration"):
             trained(*other)
+
+
+def test_ctrl_c_in_the_midst_of_saving_leaves_a_whole_checkpoint_and_is_heard(tmp_path, monkeypatch):
+    save, net = torch.save, network()
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*arguments)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, Progress(1, {}), net, rule(), torch.optim.SGD(net.parameters()), {})
+    monkeypatch.undo()
+    assert resume(tmp_path, net, rule(), torch.optim.SGD(net.parameters()), {}) == Progress(1, {})
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_no_checkpoint_is_no_error_for_training_and_one_for_reading(tmp_path):

@@ -6,13 +6,18 @@ epoch0007/state.pt              optimizer, random state, history: plain tensors 
 epoch0007/config.json           what made it
 """
 
+import contextlib
 import io
 import json
 import os
 import pickle
 import shutil
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -44,7 +49,7 @@ def save_checkpoint(
     """Write the state after an epoch, then remove older ones.  Raises NoSpaceError; the last checkpoint then stays."""
     whole = folder / f"epoch{progress.epoch:04d}"
     part = folder / f".{whole.name}.{os.getpid()}.part"
-    with full_disk_as_error(folder):
+    with full_disk_as_error(folder), interrupted_after():
         try:
             part.mkdir(parents=True, exist_ok=True)
             (part / "network.safetensors").write_bytes(save(_tensors(network)))
@@ -62,6 +67,23 @@ def save_checkpoint(
     for left in folder.glob(".epoch*.part"):  # by a killed process
         shutil.rmtree(left)
     return whole
+
+
+@contextlib.contextmanager
+def interrupted_after() -> Iterator[None]:
+    """Have Ctrl-C wait until the end: in the midst of `torch.save` it would come out as a RuntimeError of torch's."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        before(*caught[0])
 
 
 def drop_state(folder: Path) -> None:
