@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from functional.oracles import assert_close, normal
-from infohebb.functional.convolution import Geometry, convolution_gradient, convolve, max_pool, route
+from infohebb.functional.convolution import (
+    Geometry,
+    at_winners,
+    average_pool,
+    average_pool_backward,
+    convolution_error,
+    convolution_gradient,
+    convolve,
+    max_pool,
+    route,
+)
 from infohebb.functional.plasticity import hebbian_map
 
 GEOMETRIES = {
@@ -76,3 +86,44 @@ def test_bf16_rounds_the_operands_and_float64_is_never_rounded():
     gradient = convolution_gradient(x, fine, geometry, "bf16")
     assert gradient.dtype == torch.float32
     assert_close(gradient, convolution_gradient(x, fine, geometry), 3e-2)
+
+
+WINDOWS = {
+    "side by side": Geometry((2, 2), (2, 2)),
+    "overlapping": Geometry((3, 3), (2, 2), (1, 1)),
+    "one column": Geometry((3, 1), (3, 1)),
+}
+windows = pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
+
+
+@windows
+def test_errors_find_the_winners_of_any_windows(windows):
+    h = normal(2, 3, 7, 6).requires_grad_()
+    pooled = max_pool(h, windows)
+    assert pooled.values.shape[2:] == windows.map_size((7, 6))
+    error = normal(*pooled.values.shape, seed=1)
+    torch.nn.functional.max_pool2d(h, *windows).backward(error)
+    assert_close(route(error, pooled.winners, (7, 6)), h.grad, 1e-13)
+    assert torch.equal(at_winners(h.detach(), pooled.winners), pooled.values.detach())
+
+
+@windows
+def test_an_average_shares_its_error_equally(windows):
+    h = normal(2, 3, 7, 6).requires_grad_()
+    average = average_pool(h, windows)
+    assert_close(average.sum(), (h * average_pool_backward(torch.ones_like(average), windows, (7, 6))).sum(), 1e-12)
+    error = normal(*average.shape, seed=1)
+    torch.nn.functional.avg_pool2d(h, *windows).backward(error)
+    assert_close(average_pool_backward(error, windows, (7, 6)), h.grad, 1e-13)
+
+
+@geometries
+def test_the_error_below_is_autograds(geometry):
+    x, weight = normal(3, 2, 6, 5).requires_grad_(), normal(4, 2, *geometry.kernel, seed=1)
+    drive = torch.conv2d(x, weight, None, geometry.stride, geometry.padding)
+    error = normal(*drive.shape, seed=2)
+    drive.backward(error)
+    assert_close(convolution_error(error, weight, geometry, (6, 5)), x.grad, 1e-13)
+    in_bf16 = convolution_error(error.float(), weight.float(), geometry, (6, 5), "bf16")
+    assert in_bf16.dtype == torch.float32
+    assert 0 < (in_bf16 - x.grad).abs().max() < 0.05 * x.grad.abs().max()

@@ -147,3 +147,26 @@ def test_autograd_passes_only_where_a_unit_is_kept(drop):
     assert 0 < kept.sum() < x.numel()
     assert len(x.grad.unique()) == 2
     assert len(got[kept == 0].unique()) == 1
+
+
+@pytest.mark.parametrize("kind", ["dropout", "alpha_dropout"])
+def test_errors_pass_where_units_were_kept(kind):
+    x = normal(5, 3, 4, 2).requires_grad_()
+    struck = module.strike(x, 0.4)
+    y = getattr(module, kind)(x, 0.4, struck)
+    error = normal(*x.shape, seed=1)
+    y.backward(error)
+    assert torch.equal(getattr(module, f"{kind}_backward")(error, 0.4, struck), x.grad)
+    mask = torch.zeros(x.numel(), dtype=torch.bool).index_fill_(0, struck, True).view_as(x)  # as off the CPU
+    assert torch.equal(getattr(module, kind)(x, 0.4, mask), y)
+    assert torch.equal(getattr(module, f"{kind}_backward")(error, 0.4, mask), x.grad)
+
+
+@pytest.mark.parametrize("kind", ["dropout", "alpha_dropout"])
+def test_a_seed_drops_the_same_units_however_a_map_lies_in_memory(kind):
+    x, found = normal(5, 3, 4, 2), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        found.append(getattr(module, kind)(x.contiguous(memory_format=layout), 0.4))
+    assert torch.equal(*found)
+    assert found[1].is_contiguous(memory_format=torch.channels_last)

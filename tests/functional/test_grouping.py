@@ -23,7 +23,8 @@ def test_groups_are_consecutive_blocks_with_their_own_mean_and_variance(shape, g
         for alpha in range(groups):
             members = sample[alpha * size : (alpha + 1) * size]
             mean = sum(members) / size
-            assert centred[i, alpha].tolist() == pytest.approx([member - mean for member in members], abs=1e-14)
+            centred_members = [member - mean for member in members]
+            assert centred[i, alpha].flatten().tolist() == pytest.approx(centred_members, abs=1e-14)
             total = delta + sum((member - mean) ** 2 for member in members)
             assert variance[i, alpha].item() == pytest.approx(total / size, rel=1e-13)
 
@@ -148,3 +149,16 @@ def test_groups_of_the_reference_code():
     assert computed.keys() | {"fc", "conv"} == case.keys()
     for key, got in computed.items():
         assert_close(got, case[key], message=key)
+
+
+@pytest.mark.parametrize("groups", [3, 6, 12])  # two channels, one, and half a channel in each
+def test_a_map_may_lie_in_memory_with_its_channels_side_by_side(groups):
+    z, error = normal(4, 6, 2, 2), normal(4, 6, 2, 2, seed=1)
+    beside = z.contiguous(memory_format=torch.channels_last)
+    u = grouping.group(z, groups).variance
+    assert_close(grouping.group(beside, groups).variance, u, 1e-14)
+    r = grouping.divisive_normalisation(beside, groups)
+    assert_close(r, grouping.divisive_normalisation(z, groups), 1e-14)
+    assert r.is_contiguous(memory_format=torch.channels_last) == (groups < 12)
+    back = [grouping.divisive_normalisation_backward(error, a, groups) for a in (beside, z)]
+    assert_close(*back, 1e-13)

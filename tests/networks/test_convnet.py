@@ -6,6 +6,7 @@ from torch import nn
 
 from functional.oracles import assert_close, normal
 from infohebb.errors import GroupingError, MismatchError
+from infohebb.functional.convolution import HALVING
 from infohebb.functional.nonlinearities import IDENTITY
 from infohebb.networks import Block, ConvNet
 
@@ -57,7 +58,7 @@ def test_what_cannot_be_is_named(settings, error, message):
         (nn.Conv2d(4, 4, 3, dilation=2), {}, "neither grouped nor dilated"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), {}, "padded with zeros"),
         (nn.Conv2d(4, 4, 3, padding="same"), {}, "padding 'same'"),
-        (nn.Linear(4, 4), {"pool": True}, "no map to pool"),
+        (nn.Linear(4, 4), {"pool": HALVING}, "no map to pool"),
         (nn.Conv2d(4, 4, 3), {"layer_norm": nn.LayerNorm(4, elementwise_affine=False)}, "no layer norm"),
     ],
 )

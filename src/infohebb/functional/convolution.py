@@ -1,9 +1,9 @@
-"""Synapses that a map shares: convolution, its weight gradient, and max pooling with the way back to its winners.
+"""Synapses that a map shares: convolution, its gradients, and pooling with the way back.
 
 x (m × c_in × h_in × w_in)  map received      weight (c × c_in × kh × kw)      error (m × c × h × w)  dL/d(drive)
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -33,6 +33,9 @@ class Geometry(NamedTuple):
         return rows, columns
 
 
+HALVING = Geometry((2, 2), (2, 2))  # windows of 2 × 2 side by side
+
+
 class Pooled(NamedTuple):
     """The largest of each window, and its place in its channel: the first one where several are as large."""
 
@@ -50,18 +53,59 @@ def convolution_gradient(x: Seen, error: Map, geometry: Geometry, precision: Pre
     """dL/dW: x × error, summed over the batch and over the positions that share a weight."""
     a, b = rounded(precision, x, error)
     like = a.new_empty(error.shape[1], x.shape[1], *geometry.kernel)
+    return _backward(b, a, like, geometry, "weight").to(x.dtype)
+
+
+def convolution_error(
+    error: Map, weight: Shared, geometry: Geometry, size: tuple[int, int], precision: Precision = "fp32"
+) -> Seen:
+    """dL/dx of what the synapses saw, a map of that size: the transposed convolution of the error."""
+    a, b = rounded(precision, error, weight)
+    like = a.new_empty(len(a), weight.shape[1], *size)
+    return _backward(a, like, b, geometry, "x").to(error.dtype)
+
+
+def _backward(error: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, by: Literal["x", "weight"]) -> Tensor:
+    """A convolution's derivative by x or by its weight, of which it then needs the shape only."""
     _, stride, padding = geometry
-    which = (False, True, False)  # of input, weight and bias
+    which = (by == "x", by == "weight", False)
     backward = torch.ops.aten.convolution_backward
-    return backward(b, a, like, None, stride, padding, (1, 1), False, (0, 0), 1, which)[1].to(x.dtype)
+    return backward(error, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, which)[by == "weight"]
 
 
-def max_pool(h: Map) -> Pooled:
-    """Windows of 2 × 2 side by side; an odd last row or column is left out."""
-    return Pooled(*functional.max_pool2d(h, 2, return_indices=True))
+def max_pool(h: Map, windows: Geometry = HALVING) -> Pooled:
+    """The largest of each window; rows and columns left over at the end are left out."""
+    kernel, stride, padding = windows
+    return Pooled(*functional.max_pool2d(h, kernel, stride, padding, return_indices=True))
 
 
 def route(error: Map, winners: Winners, size: tuple[int, int]) -> Float[Tensor, "m c rows columns"]:
     """The error of each window at its winner, in a map of that size; zero elsewhere."""
     full = error.new_zeros(*error.shape[:2], size[0] * size[1])
-    return full.scatter_(2, winners.flatten(2), error.flatten(2)).unflatten(2, size)
+    return full.scatter_add_(2, winners.flatten(2), error.flatten(2)).unflatten(2, size)
+
+
+def at_winners(h: Float[Tensor, "m c rows columns"], winners: Winners) -> Map:
+    """What a map holds at each window's winner."""
+    return h.flatten(2).gather(2, winners.flatten(2)).reshape(winners.shape)
+
+
+def average_pool(h: Map, windows: Geometry) -> Float[Tensor, "m c rows columns"]:
+    """The mean of each window; rows and columns left over at the end are left out, zeros beyond the border count."""
+    return functional.avg_pool2d(h, *windows)
+
+
+def average_pool_backward(error: Map, windows: Geometry, size: tuple[int, int]) -> Float[Tensor, "m c rows columns"]:
+    """dL/dh of a map of that size from the error of each window, in equal parts."""
+    like = error.new_empty(*error.shape[:2], *size)
+    return torch.ops.aten.avg_pool2d_backward(error, like, *windows, False, True, None)
+
+
+def spread_pool(h: Float[Tensor, "m c rows columns"], cells: tuple[int, int]) -> Map:
+    """The mean of a map over that many windows, which overlap where their number does not divide its size."""
+    return functional.adaptive_avg_pool2d(h, cells)
+
+
+def spread_pool_backward(error: Map, size: tuple[int, int]) -> Float[Tensor, "m c rows columns"]:
+    """dL/dh of a map of that size from the error of each window."""
+    return torch.ops.aten._adaptive_avg_pool2d_backward(error, error.new_empty(*error.shape[:2], *size))

@@ -3,33 +3,64 @@
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from infohebb.functional.nonlinearities import SELU_ALPHA, SELU_SCALE
 
 Values = Float[Tensor, "*shape"]
+Struck = Int64[Tensor, "drops"] | Bool[Tensor, "*shape"]
 SATURATION = -SELU_SCALE * SELU_ALPHA  # SELU's value at minus infinity: what alpha dropout drops to
 
 
-def dropout(x: Values, rate: float) -> Values:
+def dropout(x: Values, rate: float, struck: Struck | None = None) -> Values:
     """Each unit set to zero with probability `rate`, the others divided by 1 - rate."""
-    return fill_random_units_(x * (1 / (1 - rate)), rate, 0.0)
+    return _fill_(x * (1 / (1 - rate)), 0.0, strike(x, rate) if struck is None else struck)
 
 
-def alpha_dropout(x: Values, rate: float) -> Values:
+def dropout_backward(error: Values, rate: float, struck: Struck) -> Values:
+    """dL/dx from `error` = dL/d(output) of `dropout`."""
+    return _fill_(error * (1 / (1 - rate)), 0.0, struck)
+
+
+def alpha_dropout(x: Values, rate: float, struck: Struck | None = None) -> Values:
     """Each unit set to SELU's saturation with probability `rate`, then all mapped to keep mean 0 and variance 1."""
-    scale = 1 / math.sqrt((1 - rate) * (1 + rate * SATURATION**2))
+    scale = _alpha_scale(rate)
     shift = -scale * SATURATION * rate
-    return fill_random_units_((x * scale).add_(shift), rate, SATURATION * scale + shift)
+    struck = strike(x, rate) if struck is None else struck
+    return _fill_((x * scale).add_(shift), SATURATION * scale + shift, struck)
 
 
-def fill_random_units_(x: Values, rate: float, value: float) -> Values:
-    """Set each unit of x (contiguous) to `value` with probability `rate`, independently and in place."""
-    if x.device.type == "cpu":
-        x.view(-1).index_fill_(0, random_positions(x.numel(), rate), value)
-        return x
-    return x.masked_fill_(torch.rand_like(x) < rate, value)
+def alpha_dropout_backward(error: Values, rate: float, struck: Struck) -> Values:
+    """dL/dx from `error` = dL/d(output) of `alpha_dropout`."""
+    return _fill_(error * _alpha_scale(rate), 0.0, struck)
+
+
+def _alpha_scale(rate: float) -> float:
+    return 1 / math.sqrt((1 - rate) * (1 + rate * SATURATION**2))
+
+
+def strike(x: Values, rate: float) -> Struck:
+    """Which units of x are dropped, each with probability `rate`: their positions on the CPU, a mask elsewhere."""
+    return random_positions(x.numel(), rate) if x.device.type == "cpu" else torch.rand_like(x) < rate
+
+
+def _fill_(x: Values, value: float, struck: Struck) -> Values:
+    """Set the units struck to `value`, in place."""
+    if struck.dtype == torch.bool:
+        return x.masked_fill_(struck, value)
+    if x.is_contiguous():
+        x.view(-1).index_fill_(0, struck, value)
+    else:  # channels last: the same units, at other places in memory
+        x.permute(0, 2, 3, 1).view(-1).index_fill_(0, channels_last(struck, x.shape), value)
+    return x
+
+
+def channels_last(positions: Int64[Tensor, "drops"], shape: torch.Size) -> Int64[Tensor, "drops"]:
+    """Positions in a map (m × c × h × w) counted row by row, as counted where a pixel's channels lie side by side."""
+    channels, pixels = shape[1], shape[2] * shape[3]
+    inside = positions % (channels * pixels)
+    return positions - inside + inside % pixels * channels + inside.div(pixels, rounding_mode="floor")
 
 
 def random_positions(count: int, rate: float) -> Int64[Tensor, "drops"]:

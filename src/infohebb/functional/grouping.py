@@ -1,7 +1,7 @@
 """Grouped variance, its power and centring, divisive normalisation, and the backward of each.
 
 z (m × n)        activity            c         groups: consecutive blocks of s = n / c entries
-zc (m × c × s)   z minus the mean of its group, sample by sample
+zc (m × c × s)   z minus the mean of its group, sample by sample (of a map m × c × channels × h × w)
 u (m × c)        smoothed variance   v (m × c) its centred power: what the kernel sees
 """
 
@@ -21,12 +21,30 @@ class Grouped(NamedTuple):
     centred: Tensor
     variance: Tensor
 
+    @property
+    def size(self) -> int:
+        """Members of a group."""
+        return self.centred.shape[2:].numel()
+
+
+def cut(z: Activity, groups: int) -> Float[Tensor, "m c *members"]:
+    """z by groups; of a map with whole channels in each group it is a view, however the map lies in memory."""
+    if z.dim() == 4 and z.shape[1] % groups == 0:
+        return z.unflatten(1, (groups, -1))
+    return z.reshape(len(z), groups, z.shape[1:].numel() // groups)
+
+
+def over_members(values: Signal, blocks: Float[Tensor, "m c *members"]) -> Float[Tensor, "m c *ones"]:
+    """A number per group, in the shape that broadcasts over the group's members."""
+    return values.view(*values.shape, *(1 for _ in blocks.shape[2:]))
+
 
 def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
     """Cut z into groups, centre each, and take its variance u = (delta + Σ zc²) / s.  [KIB eq. 13]"""
-    blocks = z.reshape(len(z), groups, z.shape[1:].numel() // groups)
-    centred = blocks - blocks.mean(-1, keepdim=True)
-    variance = torch.linalg.vector_norm(centred, dim=-1).square().add_(delta).div_(blocks.shape[-1])
+    blocks = cut(z, groups)
+    members = tuple(range(2, blocks.dim()))
+    centred = blocks - blocks.mean(members, keepdim=True)
+    variance = torch.linalg.vector_norm(centred, dim=members).square().add_(delta).div_(centred.shape[2:].numel())
     return Grouped(centred, variance)
 
 
@@ -41,9 +59,9 @@ def raise_to(u: Signal, power: float) -> Signal:
     return u.log().mul_(power).exp_() if power else torch.ones_like(u)
 
 
-def normalise_groups(grouped: Grouped, power: float) -> Float[Tensor, "m c s"]:
+def normalise_groups(grouped: Grouped, power: float) -> Float[Tensor, "m c *members"]:
     """r = zc / u^power.  [KIB eq. 17]"""
-    return grouped.centred * raise_to(grouped.variance, -power).unsqueeze(-1)
+    return grouped.centred * over_members(raise_to(grouped.variance, -power), grouped.centred)
 
 
 def divisive_normalisation(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0) -> Activity:
@@ -55,11 +73,12 @@ def divisive_normalisation_backward(
     error: Activity, z: Activity, groups: int, power: float = 0.2, delta: float = 1.0
 ) -> Activity:
     """dL/dz from `error` = dL/dr: t minus its group mean, t = g u^-p - (2p/s) (Σ g zc) u^(-p-1) zc."""
-    centred, u = group(z, groups, delta)
-    g = error.reshape(centred.shape)
-    overlap = (g * centred).sum(-1) * u.pow(-power - 1) * (2 * power / centred.shape[-1])
-    t = g * u.pow(-power).unsqueeze(-1) - overlap.unsqueeze(-1) * centred
-    return (t - t.mean(-1, keepdim=True)).reshape(z.shape)
+    grouped = group(z, groups, delta)
+    centred, u = grouped
+    members, g = tuple(range(2, centred.dim())), cut(error, groups)
+    overlap = (g * centred).sum(members) * u.pow(-power - 1) * (2 * power / grouped.size)
+    t = g * over_members(u.pow(-power), g) - over_members(overlap, g) * centred
+    return (t - t.mean(members, keepdim=True)).reshape(z.shape)
 
 
 def group_factor(v_gradient: Signal, power: float, group_size: int) -> Signal:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infohebb.functional.convolution import Geometry, Map, Seen, Shared, convolution_gradient
+from infohebb.functional.grouping import cut, over_members
 from infohebb.functional.products import Precision, product
 
 Pre = Float[Tensor, "m inputs"]
@@ -25,7 +26,9 @@ def hebbian_map(pre: Seen, post: Map, geometry: Geometry, precision: Precision =
     return convolution_gradient(pre, post, geometry, precision)
 
 
-def modulate(third_factor: Float[Tensor, "m c"], post: Post) -> Post:
+def modulate(
+    third_factor: Float[Tensor, "m c"], post: Float[Tensor, "m outputs *map"]
+) -> Float[Tensor, "m outputs *map"]:
     """Third factor × post, one number for each sample and group of neurons; × pre it is the rule.  [KIB eq. 18]"""
-    grouped = post.view(*third_factor.shape, -1)
-    return (grouped * third_factor.unsqueeze(-1)).view(post.shape)
+    blocks = cut(post, third_factor.shape[1])
+    return (blocks * over_members(third_factor, blocks)).reshape(post.shape)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from infohebb.errors import GroupingError, MismatchError, is_number, is_whole
 from infohebb.functional import convolution, dropout, grouping, normalisation
+from infohebb.functional.convolution import Geometry
 from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.functional.products import Precision, product
 
@@ -22,11 +23,18 @@ class Response(NamedTuple):
     """
 
     pre: Tensor  # (m, inputs), or the map (m, channels, h, w), that the weight received
-    hidden: Tensor  # the nonlinearity's output, pooled if the block pools
+    hidden: Tensor  # the nonlinearity's output, of a block that pools at the winners only
     activity: Tensor  # (m, outputs) or a map: what the local objective sees
     batch: normalisation.Normalised | None
     layer: normalisation.Normalised | None
     winners: Tensor | None = None  # where in its channel each pooled value comes from
+
+
+class Emission(NamedTuple):
+    """What a block sends on, and which units dropout struck, if it did."""
+
+    output: Tensor
+    struck: Tensor | None
 
 
 class DivisiveNorm(nn.Module):
@@ -73,12 +81,13 @@ def check_groups(groups: int, width: int) -> None:
 
 
 class Block(nn.Module):
-    """weight [+ bias], [batch norm], nonlinearity, [layer norm], [max pool] = activity; [divisive norm], [dropout] =
-    output.
+    """weight [+ bias], [batch norm], nonlinearity, [layer norm], [+ input], [max pool] = activity; [average pool],
+    [divisive norm], [dropout] = output.
 
     It takes the parameters of `synapses` as its own. Normalisation and dropout behave as in training only where a rule
-    asks for it: whatever `module.training` says, calling the block predicts. A convolutional block may pool, 2 × 2, and
-    knows the number of its neurons if it is told the `map_size` (rows, columns) of its activity.
+    asks for it: whatever `module.training` says, calling the block predicts. A `residual` block adds what it received,
+    which must have the activity's shape before pooling. A convolutional block may `pool` and `average` over windows,
+    and knows the number of its neurons if it is told the `map_size` (rows, columns) of its activity.
     Raises MismatchError, GroupingError.
     """
 
@@ -91,7 +100,9 @@ class Block(nn.Module):
         divisive_norm: DivisiveNorm | None = None,
         dropout: float = 0.0,
         *,
-        pool: bool = False,
+        residual: bool = False,
+        pool: Geometry | None = None,
+        average: Geometry | None = None,
         map_size: tuple[int, int] | None = None,
     ):
         super().__init__()
@@ -105,15 +116,15 @@ class Block(nn.Module):
         self.nonlinearity = nonlinearity
         self.batch_norm, self.layer_norm, self.divisive_norm = batch_norm, layer_norm, divisive_norm
         self.geometry = None if isinstance(synapses, nn.Linear) else _geometry(synapses)
-        if self.geometry is None and pool:
+        if self.geometry is None and (pool is not None or average is not None):
             raise MismatchError("a block of a linear layer has no map to pool")
         if self.geometry is not None and layer_norm is not None:
             raise MismatchError("a convolutional block has no layer norm; take batch norm or divisive norm")
-        self.pool, self.map_size = pool, map_size
+        self.residual, self.pool, self.average, self.map_size = residual, pool, average, map_size
         self.dropout = dropout
         self.precision: Precision = "fp32"
-        if divisive_norm is not None and self.width is not None:
-            check_groups(divisive_norm.groups, self.width)
+        if divisive_norm is not None and self.output_width is not None:
+            check_groups(divisive_norm.groups, self.output_width)
 
     @property
     def width(self) -> int | None:
@@ -121,6 +132,13 @@ class Block(nn.Module):
         if self.geometry is None:
             return len(self.weight)
         return None if self.map_size is None else len(self.weight) * math.prod(self.map_size)
+
+    @property
+    def output_width(self) -> int | None:
+        """Size of a sample's output; None for maps of unknown size."""
+        if self.average is None or self.map_size is None:
+            return self.width
+        return len(self.weight) * math.prod(self.average.map_size(self.map_size))
 
     def respond(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Response:
         """From input to activity; `learning` normalises by the batch's statistics and advances their averages.
@@ -130,11 +148,23 @@ class Block(nn.Module):
         pre = x.flatten(1) if self.geometry is None else x
         drive, batch = self._batch_normalise(self._drive(pre), learning)
         hidden = self.nonlinearity.apply_(drive)
-        if self.pool:
-            pooled, winners = convolution.max_pool(hidden)
-            return Response(pre, pooled, pooled, batch, None, winners)
         layer = None if self.layer_norm is None else normalisation.layer_norm(hidden, self.layer_norm.eps)
-        return Response(pre, hidden, hidden if layer is None else layer.normalised, batch, layer)
+        activity = hidden if layer is None else layer.normalised
+        if self.residual:
+            activity = activity + self._skipped(pre, activity)
+        if self.pool is None:
+            return Response(pre, hidden, activity, batch, layer)
+        pooled, winners = convolution.max_pool(activity, self.pool)
+        hidden = convolution.at_winners(hidden, winners) if self.residual else pooled
+        return Response(pre, hidden, pooled, batch, layer, winners)
+
+    def _skipped(self, pre: Tensor, activity: Tensor) -> Tensor:
+        if pre.shape != activity.shape:
+            raise MismatchError(
+                f"a residual block adds what it received, {tuple(pre.shape[1:])}, to {tuple(activity.shape[1:])}; "
+                "give its layer as many outputs as inputs, of a map with stride 1 and padding that keeps its size"
+            )
+        return pre
 
     def _drive(self, pre: Tensor) -> Tensor:
         expected = self.weight.shape[1]
@@ -166,29 +196,38 @@ class Block(nn.Module):
         weight, bias = (normalisation.spread(parameter, drive) for parameter in (norm.weight, norm.bias))
         return batch.normalised * weight + bias, batch._replace(scale=batch.scale * norm.weight)
 
-    def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Activity:
+    def emission(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Emission:
         """From activity to output; `normalised` is the divisively normalised activity where a rule has it already."""
-        output = activity
+        output = self.averaged(activity)
         if self.divisive_norm is not None:
-            output = self.divisive_norm(activity) if normalised is None else normalised
+            output = self.divisive_norm(output) if normalised is None or self.average is not None else normalised
         if not learning or self.dropout == 0:
-            return output
+            return Emission(output, None)
+        struck = dropout.strike(output, self.dropout)
         drop = dropout.alpha_dropout if self.nonlinearity.self_normalising else dropout.dropout
-        return drop(output, self.dropout)
+        return Emission(drop(output, self.dropout, struck), struck)
+
+    def averaged(self, activity: Activity) -> Activity:
+        """The activity after average pooling, where there is any: what divisive norm receives."""
+        return activity if self.average is None else convolution.average_pool(activity, self.average)
+
+    def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Activity:
+        """The output of `emission` alone."""
+        return self.emission(activity, learning=learning, normalised=normalised).output
 
     def forward(self, x: Float[Tensor, "m *features"]) -> Activity:
         """The output, as in evaluation."""
         return self.emit(self.respond(x).activity)
 
 
-def _geometry(synapses: nn.Conv2d) -> convolution.Geometry:
+def _geometry(synapses: nn.Conv2d) -> Geometry:
     """Raises MismatchError for a convolution that is dilated, grouped, or padded with anything but zeros."""
     if synapses.groups != 1 or set(synapses.dilation) != {1} or synapses.padding_mode != "zeros":
         raise MismatchError("a block's convolution is neither grouped nor dilated, and padded with zeros")
     if isinstance(synapses.padding, str):
         raise MismatchError(f"padding {synapses.padding!r} of a block's convolution: give a number")
     kernel, stride, padding = ((pair[0], pair[1]) for pair in (synapses.kernel_size, synapses.stride, synapses.padding))
-    return convolution.Geometry(kernel, stride, padding)
+    return Geometry(kernel, stride, padding)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from infohebb.errors import MismatchError, is_number, is_whole, unknown_name
+from infohebb.functional.convolution import HALVING
 from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
 from infohebb.networks.blocks import Block, DivisiveNorm
 
@@ -55,7 +56,7 @@ class Parts:
             batch_norm=nn.BatchNorm2d(channels) if self.norm == "batch" else None,
             divisive_norm=divisive_norm_of(self.divisive_norm),
             dropout=self.dropout,
-            pool=pool,
+            pool=HALVING if pool else None,
             map_size=map_size,
         )
 

@@ -4,11 +4,28 @@ import inspect
 
 from infohebb.rules.backprop import Backprop
 from infohebb.rules.base import Diagnostics, LearningRule
+from infohebb.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from infohebb.rules.feedback_alignment import FeedbackAlignment
 from infohebb.rules.kernelized_bottleneck import KernelizedBottleneck
 from infohebb.rules.last_layer import LastLayer
 from infohebb.rules.layered import LayeredRule
+from infohebb.rules.layerwise_classification import LayerwiseClassification
+from infohebb.rules.sign_symmetry import SignSymmetry
+from infohebb.rules.transport import TransportRule
 
-__all__ = ["Backprop", "Diagnostics", "KernelizedBottleneck", "LastLayer", "LayeredRule", "LearningRule"]
+__all__ = [
+    "Backprop",
+    "Diagnostics",
+    "DirectFeedbackAlignment",
+    "FeedbackAlignment",
+    "KernelizedBottleneck",
+    "LastLayer",
+    "LayeredRule",
+    "LayerwiseClassification",
+    "LearningRule",
+    "SignSymmetry",
+    "TransportRule",
+]
 
 
 def registry() -> dict[str, type[LearningRule]]:

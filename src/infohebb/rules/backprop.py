@@ -31,6 +31,7 @@ class Backprop(LearningRule):
 
     weight_transport = True
     global_error = True
+    update_locking = True
 
     def __init__(self, loss: Loss | None = None):
         super().__init__()
@@ -61,7 +62,7 @@ class Backprop(LearningRule):
         recorded = {}
         for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
             error = block.nonlinearity.gate(error, response.hidden.detach())
-            recorded[name] = {"error": error.flatten(1), **block_signals(block, response)}
+            recorded[name] = {"error": error, **block_signals(block, response)}
             assign_gradients(block, self.update(recorded[name], network.precision))
         recorded["readout"] = signals
         assign_gradients(network.readout, self.update(signals))

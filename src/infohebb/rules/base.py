@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from infohebb.errors import EmptyBatchError, LabelError, MismatchError
+from infohebb.functional.feedback import random_feedback
 from infohebb.networks import Layered
 
 Inputs = Float[Tensor, "m *features"]
@@ -49,8 +50,9 @@ class LearningRule(nn.Module, ABC):
 
     network_type: ClassVar[type[nn.Module]] = Layered
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
-    weight_transport: ClassVar[bool] = False  # an update may depend on the value of other layers' weights
-    global_error: ClassVar[bool] = False  # an update may depend on what happens downstream
+    weight_transport: bool = False  # an update may depend on the value of other layers' weights
+    global_error: bool = False  # an update may depend on what happens downstream
+    update_locking: bool = False  # a layer's update waits for the layers above it
     order_matters: ClassVar[bool] = False  # the order of samples in a batch may change its update
     broadcasts: ClassVar[frozenset[str]] = frozenset()  # signals that a layer's synapses share
     advances: ClassVar[tuple[str, ...]] = (
@@ -92,6 +94,13 @@ class LearningRule(nn.Module, ABC):
     def finish(self, parameters: Iterable[Parameter]) -> None:
         """Last change to the gradients, after they are summed over devices and before the step."""
         del parameters
+
+
+def keep_or_draw(rule: nn.Module, name: str, shape: torch.Size, like: Tensor) -> None:
+    """A buffer of fixed random feedback of that shape; one that is there already and fits stays."""
+    known = dict(rule.named_buffers(recurse=False)).get(name)
+    if known is None or known.shape != shape:
+        rule.register_buffer(name, random_feedback(*shape, like=like.detach()))
 
 
 def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:

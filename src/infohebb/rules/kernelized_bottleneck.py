@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from infohebb.errors import MismatchError, is_number, unknown_name
-from infohebb.functional import grouping, hsic, kernels, normalisation, plasticity
+from infohebb.functional import grouping, hsic, kernels, plasticity
 from infohebb.functional.kernels import Kernel
 from infohebb.networks import Block, DivisiveNorm, Layered, Response
 from infohebb.networks.blocks import check_groups
 from infohebb.rules.base import Signals
-from infohebb.rules.layered import LayeredRule, LocalStep, block_signals
+from infohebb.rules.layered import LayeredRule, LocalStep, block_signals, through_slope, with_slope
 
 AGAINST_ITSELF = {"phsic": hsic.phsic_objective, "hsic": hsic.hsic_objective}
 AGAINST_INPUT = {
@@ -152,10 +152,10 @@ class KernelizedBottleneck(LayeredRule):
         grouped = grouping.group(response.activity, settings.groups, settings.delta)
         v = grouping.group_signal(grouped.variance, settings.power)
         Q, terms = self._coupling(v, context)
-        third_factor = grouping.group_factor(Q @ v, settings.power, grouped.centred.shape[-1])
-        post = grouping.normalise_groups(grouped, 1 - settings.power).flatten(1)
-        signals = self._signals(block, response, {"third_factor": third_factor, "post": post})
-        return LocalStep(signals, terms, post.view_as(response.activity))
+        third_factor = grouping.group_factor(Q @ v, settings.power, grouped.size)
+        normalised = grouping.normalise_groups(grouped, 1 - settings.power).reshape(response.activity.shape)
+        signals = self._signals(block, response, {"third_factor": third_factor, "post": normalised})
+        return LocalStep(signals, terms, normalised)
 
     def _plain_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
         z = response.activity.flatten(1)
@@ -173,26 +173,15 @@ class KernelizedBottleneck(LayeredRule):
         return kernel.coupling(v, K, at.derivative), terms
 
     def _signals(self, block: Block, response: Response, signals: Signals) -> Signals:
-        """Add the slope of the nonlinearity, and what a normalisation inside the block needs."""
-        gate, hidden = block.nonlinearity.gate, response.hidden.flatten(1)
-        if "third_factor" in signals and response.layer is None:
-            signals["post"] = gate(signals["post"], hidden)
-        else:
-            signals["gain"] = gate(torch.ones_like(hidden), hidden)
-        if response.layer is not None:
-            normalised, scale = response.layer
-            factors = normalisation.layer_norm_factors(activity_error(signals), normalised, scale)
-            signals |= {"layer_normalised": normalised, "layer_factors": factors}
-        return {**block_signals(block, response), **signals}
+        """Add the slope of the nonlinearity, to `post` itself where a group shares its factor."""
+        if "third_factor" not in signals or response.layer is not None:
+            return with_slope(block, response, signals, activity_error)
+        post = block.nonlinearity.gate(signals["post"], response.hidden)
+        return {**block_signals(block, response), **signals, "post": post}
 
     def postsynaptic_error(self, signals: Signals) -> Tensor:
         """dL/da: the factors at the activity, carried through layer norm and the nonlinearity's slope."""
-        if "error" in signals:
-            return signals["error"]
-        error = activity_error(signals)
-        if "layer_factors" in signals:
-            error = normalisation.layer_norm_backward(error, signals["layer_normalised"], signals["layer_factors"])
-        return error * signals["gain"] if "gain" in signals else error
+        return signals["error"] if "error" in signals else through_slope(activity_error(signals), signals)
 
 
 def activity_error(signals: Signals) -> Tensor:

@@ -1,7 +1,8 @@
 """The walk that rules on layered networks share: block by block, each learning from what it has at hand."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -34,11 +35,13 @@ def check_fit(network: Layered, inputs: Tensor, targets: Tensor) -> None:
 
 class LocalStep(NamedTuple):
     """What a rule makes of one block's response: signals for its synapses (None: it does not learn), the terms of its
-    objective, and the divisively normalised activity if the rule has computed just what the block will emit."""
+    objective, the divisively normalised activity if the rule has computed just what the block will emit, and signals
+    for layers of the rule's own, by their name in the rule."""
 
     signals: Signals | None
     terms: dict[str, Tensor]
     normalised: Tensor | None = None
+    own: Mapping[str, Signals] = MappingProxyType({})
 
 
 class LayeredRule(LearningRule):
@@ -74,6 +77,9 @@ class LayeredRule(LearningRule):
             if step.signals is not None:
                 assign_gradients(block, self.update(step.signals, network.precision))
                 recorded |= {name: step.signals} if record else {}
+            for layer, signals in step.own.items():
+                assign_gradients(self.get_submodule(layer), self.update(signals))
+                recorded |= {f"rule.{layer}": signals} if record else {}
             objectives |= {name: step.terms} if step.terms else {}
             x = block.emit(response.activity, learning=True, normalised=step.normalised)
         logits = network.readout(x.flatten(1))
@@ -91,8 +97,15 @@ class LayeredRule(LearningRule):
         return synaptic_gradients(signals, self.postsynaptic_error(signals), precision)
 
 
-def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "fp32") -> dict[str, Tensor]:
-    """Gradients of a layer's parameters from the error (m × n) at its nonlinearity's input."""
+class SynapticStep(NamedTuple):
+    """Gradients of a layer's parameters, by name, and the error at its drive, which is what its weights receive."""
+
+    gradients: dict[str, Tensor]
+    drive_error: Tensor
+
+
+def synaptic_step(signals: Signals, error: Tensor, precision: Precision = "fp32") -> SynapticStep:
+    """What a layer makes of the error (m × n, or a map) at its nonlinearity's input."""
     gradients, pre = {}, signals["pre"]
     geometry = as_geometry(signals["geometry"]) if "geometry" in signals else None
     if geometry is not None:
@@ -109,7 +122,12 @@ def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "
         gradients["weight"] = plasticity.hebbian_map(pre, error, geometry, precision)
     if "bias_pre" in signals:
         gradients["bias"] = signals["bias_pre"] * error.sum(over)
-    return gradients
+    return SynapticStep(gradients, error)
+
+
+def synaptic_gradients(signals: Signals, error: Tensor, precision: Precision = "fp32") -> dict[str, Tensor]:
+    """Gradients of a layer's parameters from the error (m × n, or a map) at its nonlinearity's input."""
+    return synaptic_step(signals, error, precision).gradients
 
 
 def to_drive(error: Tensor, winners: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -144,6 +162,27 @@ def block_signals(block: Block, response: Response) -> Signals:
         signals["batch_normalised"] = response.batch.normalised.detach()
         signals["batch_scale"] = response.batch.scale.detach()
     return signals
+
+
+def with_slope(
+    block: Block, response: Response, signals: Signals, activity_error: Callable[[Signals], Tensor]
+) -> Signals:
+    """Signals that make the error at a block's activity, with all that its synapses see, and what lets them carry that
+    error down to the nonlinearity's input: its slope and, for layer norm, three numbers per sample."""
+    one = torch.ones_like(response.hidden)
+    signals = {**block_signals(block, response), **signals, "gain": block.nonlinearity.gate(one, response.hidden)}
+    if response.layer is not None:
+        normalised, scale = response.layer
+        factors = normalisation.layer_norm_factors(activity_error(signals), normalised, scale)
+        signals |= {"layer_normalised": normalised, "layer_factors": factors}
+    return signals
+
+
+def through_slope(error: Tensor, signals: Signals) -> Tensor:
+    """dL/da: the error at the activity, carried through layer norm and the nonlinearity's slope."""
+    if "layer_factors" in signals:
+        error = normalisation.layer_norm_backward(error, signals["layer_normalised"], signals["layer_factors"])
+    return error * signals["gain"].view_as(error) if "gain" in signals else error
 
 
 def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Signals]:

@@ -1,0 +1,43 @@
+"""Direct feedback alignment: each layer is sent the readout's error, through a fixed random matrix of its own.
+
+Nøkland, "Direct feedback alignment provides learning in deep neural networks", NeurIPS 2016.
+
+e (m × N)  error at the readout's output    B (N × n)  fixed, of a block of n outputs    error at them = e B
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infohebb.errors import MismatchError
+from infohebb.functional.products import product
+from infohebb.networks import Block
+from infohebb.rules.base import keep_or_draw
+from infohebb.rules.transport import Sender, TransportRule
+
+
+class DirectFeedbackAlignment(TransportRule):
+    """The readout's error reaches each block at once, past all blocks between; no weight is transported.
+
+    The matrix of a block is drawn as the weight of a readout of its outputs would be. Raises MismatchError from
+    `attach` for maps of unknown size.
+    """
+
+    def attach(self, network: Any) -> None:
+        """Draw a matrix for each block; those that fit already stay."""
+        super().attach(network)
+        for position, (name, block) in enumerate(network.named_blocks()):
+            if block.output_width is None:
+                raise MismatchError(f"{name} has maps of unknown size; tell its Block their map_size")
+            shape = torch.Size((network.readout.out_features, block.output_width))
+            keep_or_draw(self, f"feedback{position}", shape, network.readout.weight)
+
+    def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
+        """The matrix of the block below that layer."""
+        del layer
+        return self.get_buffer(f"feedback{position - 1}")
+
+    def arriving(self, sender: Sender, top: Tensor, size: torch.Size) -> Tensor:
+        """The readout's error at once, whatever the layer above made of it."""
+        return product(top, self.feedback_weight(sender.position, sender.layer)).view(size)

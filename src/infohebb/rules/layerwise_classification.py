@@ -1,0 +1,126 @@
+"""Layer-wise classification: each block learns from a classifier of its own, which sees this block alone.
+
+As in Pogodin & Latham's comparison (their "layer-wise classification" and "layer-wise + feedback alignment").
+
+z (m × n)  activity of a block    z̄ (m × d)  z, or the mean of a map over windows: d numbers
+P (N × d)  its classifier         e (m × N)  the classifier's error: softmax - one-hot    F (N × d)  feedback
+
+    dL/dP = eᵀ z̄                dL/dz̄ = e F, where F is P itself, its signs, or a fixed random matrix
+"""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from infohebb.errors import MismatchError, is_whole, unknown_name
+from infohebb.functional import convolution
+from infohebb.functional.feedback import sign_feedback
+from infohebb.networks import Block, Layered, Response
+from infohebb.rules.base import Signals, keep_or_draw
+from infohebb.rules.layered import (
+    LayeredRule,
+    LocalStep,
+    as_geometry,
+    readout_signals,
+    through_slope,
+    with_slope,
+)
+
+FEEDBACK = ("exact", "random", "sign")
+
+
+class Batch(NamedTuple):
+    """The targets, and which classifier belongs to which block."""
+
+    targets: Tensor
+    places: dict[Block, int]
+
+
+class LayerwiseClassification(LayeredRule):
+    """Each block descends the loss of a linear classifier of its activity; the classifiers learn too, never predict.
+
+    `feedback` is the classifier's own weight ("exact"), a fixed "random" matrix, or the weight's "sign". A map of C
+    channels is averaged over ⌊projection / C⌋ windows first. For continuous targets the loss is the squared error.
+    Raises UnknownNameError, and MismatchError for a projection smaller than a map's channels.
+    """
+
+    broadcasts = frozenset({"class_error", "layer_factors"})
+
+    def __init__(self, feedback: Literal["exact", "random", "sign"] = "exact", projection: int = 2048):
+        super().__init__()
+        self.feedback, self.projection = feedback, projection
+        self.weight_transport = feedback != "random"  # of the classifier's weights, to the block that it sees
+        self.classifiers = nn.ModuleList()
+
+    def attach(self, network: Any) -> None:
+        """Draw a classifier for each block, and its feedback if that is random; what fits already stays."""
+        super().attach(network)
+        if self.feedback not in FEEDBACK:
+            raise unknown_name("feedback", str(self.feedback), FEEDBACK)
+        if not is_whole(self.projection) or self.projection < 1:
+            raise MismatchError(f"projection {self.projection!r}: give a whole number above 0")
+        like, known, fitting = network.readout.weight.detach(), list(self.classifiers), nn.ModuleList()
+        for place, (name, block) in enumerate(network.named_blocks()):
+            features = len(block.weight) * math.prod(self._windows(name, block) or ())
+            shape = torch.Size((network.readout.out_features, features))
+            fits = place < len(known) and known[place].get_parameter("weight").shape == shape
+            fitting.append(
+                known[place] if fits else nn.Linear(features, shape[0], device=like.device, dtype=like.dtype)
+            )
+            if self.feedback == "random":
+                keep_or_draw(self, f"feedback{place}", shape, like)
+        self.classifiers = fitting
+
+    def _windows(self, name: str, block: Block) -> tuple[int, int] | None:
+        """Into how many rows and columns of windows a block's map is averaged."""
+        if block.geometry is None:
+            return None
+        share = self.projection // len(block.weight)
+        if share < 1:
+            raise MismatchError(f"{name} has {len(block.weight)} channels; take a projection of at least as many")
+        columns = math.isqrt(share)
+        return share // columns, columns
+
+    def groups(self, network: Layered) -> dict[str, list[Parameter]]:
+        """Blocks and their classifiers learn at the `local` rate, the readout at the `readout` rate."""
+        groups = super().groups(network)
+        return {**groups, "local": [*groups["local"], *self.classifiers.parameters()]}
+
+    def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Batch:
+        """The targets, and the place of each block."""
+        del inputs
+        return Batch(targets, {block: place for place, (_, block) in enumerate(network.named_blocks())})
+
+    def local_step(self, block: Block, response: Response, context: Batch) -> LocalStep:
+        """The classifier's error, and the part of its feedback that each neuron has."""
+        place = context.places[block]
+        classifier, windows = self.classifiers[place], self._windows(f"blocks.{place}", block)
+        z = response.activity if windows is None else convolution.spread_pool(response.activity, windows)
+        loss, own = readout_signals(z.flatten(1), classifier(z.flatten(1)), context.targets)
+        post = self._feedback_weight(place).unflatten(1, z.shape[1:])
+        signals = with_slope(block, response, {"class_error": own["error"], "post": post}, activity_error)
+        return LocalStep(signals, {"objective": loss}, own={f"classifiers.{place}": own})
+
+    def _feedback_weight(self, place: int) -> Tensor:
+        if self.feedback == "random":
+            return self.get_buffer(f"feedback{place}")
+        weight = self.classifiers[place].get_parameter("weight").detach().clone()
+        return weight if self.feedback == "exact" else sign_feedback(weight)
+
+    def postsynaptic_error(self, signals: Signals) -> Tensor:
+        """dL/da: the classifier's error through its feedback, then the nonlinearity's slope."""
+        return signals["error"] if "error" in signals else through_slope(activity_error(signals), signals)
+
+
+def activity_error(signals: Signals) -> Tensor:
+    """dL/dz = e F, of a map shared by the places that were averaged."""
+    class_error, post = signals["class_error"], signals["post"]
+    error = (class_error @ post.flatten(1)).unflatten(1, post.shape[1:])
+    if "geometry" not in signals:
+        return error
+    pre, size = signals["pre"], signals["winners"].shape[2:] if "winners" in signals else None
+    rows, columns = size or as_geometry(signals["geometry"]).map_size((pre.shape[2], pre.shape[3]))
+    return convolution.spread_pool_backward(error, (rows, columns))
