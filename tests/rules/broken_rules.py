@@ -7,9 +7,9 @@ import torch
 
 from infohebb import LearningRule
 from infohebb.errors import MismatchError
+from infohebb.rules import LayerwiseClassification
 from infohebb.rules.base import Diagnostics
 from infohebb.rules.layered import LayeredRule, LocalStep, block_signals
-from rules.local_classifier import TransportsOwnWeights
 
 
 class Honest(LayeredRule):
@@ -349,6 +349,28 @@ class ListensToLoss(Honest):
         return context
 
 
+class TransportsOwnWeights(LayerwiseClassification):
+    """Uses the weights of its classifiers without a word."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight_transport = False
+
+
+class LearnsAtTheEnd(Honest):
+    """Goes up to the readout first, and lets its blocks learn only then."""
+
+    def learn(self, network, inputs, targets, **options):
+        network(inputs)
+        return super().learn(network, inputs, targets, **options)
+
+
+class ClaimsUpdateLocking(Honest):
+    """Declares that it waits, and does not."""
+
+    update_locking = True
+
+
 class ClaimsTransport(Honest):
     """Declares a weight transport that it does not need."""
 
@@ -419,6 +441,7 @@ LEARNING = {  # promises that each call `learn`
     "postsynaptic signals are the neurons own",
     "weights are not transported",
     "errors are not global",
+    "learning does not wait",
 }
 
 
@@ -491,7 +514,13 @@ BROKEN = {  # which promises each breaks: these, and no other
     TransportsWeights: {"weights are not transported", "errors are not global"},
     RemembersWeights: {"weights are not transported", "errors are not global"},
     TransportsOwnWeights: {"weights are not transported"},
-    ListensToLoss: {"errors are not global", "postsynaptic signals are the neurons own"},
+    ListensToLoss: {
+        "errors are not global",
+        "learning does not wait",
+        "postsynaptic signals are the neurons own",
+    },
+    LearnsAtTheEnd: {"learning does not wait"},
+    ClaimsUpdateLocking: {"learning does not wait"},
     ClaimsTransport: {"weights are not transported"},
     ClaimsGlobalError: {"errors are not global"},
     Unlearns: {"learns blobs", "update follows from signals"},

@@ -7,7 +7,6 @@ from infohebb.errors import MismatchError, UnknownNameError, UsageError
 from infohebb.rules import LearningRule
 from infohebb.testing import PROMISES, check_rule, example_networks, import_rule
 from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, Waits
-from rules.local_classifier import LocalClassifier
 
 WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | {"trains some network", "learns blobs"}
 
@@ -51,7 +50,7 @@ def test_configurations_of_the_kernelized_bottleneck_keep_the_contract(options):
     assert refused == (normalised if "power" in options else set())  # its norm has another power
 
 
-@pytest.mark.parametrize("rule", [Honest, Waits, LocalClassifier], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", [Honest, Waits], ids=lambda rule: rule.__name__)
 def test_an_honest_rule_holds_on_every_network(rule):
     checks = check_rule(rule)
     assert {check.network for check in checks} == {*example_networks(rule.network_type), "-", "blobs"}

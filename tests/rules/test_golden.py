@@ -248,7 +248,8 @@ def build_rule(flags):
     """The rule of a command line."""
     if flags.word("local-loss-type") == "cross-entropy":
         projection = int(flags.number("local-cross-entropy-projection-size"))
-        return LayerwiseClassification("random" if flags.has("feedback-alignment") else "exact", projection)
+        feedback = "sign" if flags.has("sign-symmetry") else "random" if flags.has("feedback-alignment") else "exact"
+        return LayerwiseClassification(feedback, projection)
     if flags.has("feedback-alignment"):
         return FeedbackAlignment()
     if flags.has("sign-symmetry"):

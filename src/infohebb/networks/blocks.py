@@ -14,6 +14,7 @@ from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.functional.products import Precision, product
 
 Activity = Float[Tensor, "m n *map"]
+Output = Float[Tensor, "m n *averaged"]
 
 
 class Response(NamedTuple):
@@ -207,15 +208,15 @@ class Block(nn.Module):
         drop = dropout.alpha_dropout if self.nonlinearity.self_normalising else dropout.dropout
         return Emission(drop(output, self.dropout, struck), struck)
 
-    def averaged(self, activity: Activity) -> Activity:
+    def averaged(self, activity: Activity) -> Output:
         """The activity after average pooling, where there is any: what divisive norm receives."""
         return activity if self.average is None else convolution.average_pool(activity, self.average)
 
-    def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Activity:
+    def emit(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Output:
         """The output of `emission` alone."""
         return self.emission(activity, learning=learning, normalised=normalised).output
 
-    def forward(self, x: Float[Tensor, "m *features"]) -> Activity:
+    def forward(self, x: Float[Tensor, "m *features"]) -> Output:
         """The output, as in evaluation."""
         return self.emit(self.respond(x).activity)
 

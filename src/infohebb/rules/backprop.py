@@ -14,6 +14,7 @@ from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targ
 from infohebb.rules.layered import (
     Loss,
     assign_gradients,
+    at_nonlinearity,
     block_signals,
     check_fit,
     learning,
@@ -57,11 +58,12 @@ class Backprop(LearningRule):
             responses, x, logits = forward(network, inputs)
         with torch.no_grad():
             loss, signals = readout_signals(x.detach(), logits, targets, self.loss)
-        hidden = [response.hidden for response in responses]
-        errors = carry_down(logits, signals["error"], hidden, network.precision)
+        activities = [response.activity for response in responses]
+        errors = carry_down(logits, signals["error"], activities, network.precision)
         recorded = {}
         for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
-            error = block.nonlinearity.gate(error, response.hidden.detach())
+            with torch.no_grad():
+                error = at_nonlinearity(error, block, response)
             recorded[name] = {"error": error, **block_signals(block, response)}
             assign_gradients(block, self.update(recorded[name], network.precision))
         recorded["readout"] = signals
@@ -87,9 +89,9 @@ def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, T
     return responses, x, network.readout(x)
 
 
-def carry_down(logits: Tensor, error: Tensor, hidden: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
-    """The error at each block's hidden activity, from the error at the logits, by autograd."""
-    if not hidden:
+def carry_down(logits: Tensor, error: Tensor, activities: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
+    """The error at each block's activity, from the error at the logits, by autograd."""
+    if not activities:
         return ()
     with rounded_operands() if precision == "bf16" else contextlib.nullcontext():
-        return torch.autograd.grad(logits, hidden, error)
+        return torch.autograd.grad(logits, activities, error)

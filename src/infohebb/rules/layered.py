@@ -137,6 +137,15 @@ def to_drive(error: Tensor, winners: Tensor | None, size: tuple[int, int]) -> Te
     return convolution.route(error.reshape(winners.shape), winners, size)
 
 
+def at_nonlinearity(error: Tensor, block: Block, response: Response) -> Tensor:
+    """From a block's activity down to the input of its nonlinearity, of a map that is pooled at the winners only."""
+    if response.layer is not None:
+        normalised, scale = response.layer
+        factors = normalisation.layer_norm_factors(error, normalised, scale)
+        error = normalisation.layer_norm_backward(error, normalised, factors)
+    return block.nonlinearity.gate(error, response.hidden)
+
+
 def as_geometry(signal: Tensor) -> Geometry:
     """A block's geometry from the six numbers that its synapses carry."""
     rows, columns, *rest = signal.tolist()

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from infohebb.functional import convolution, dropout, feedback, grouping, normalisation
+from infohebb.functional import convolution, dropout, feedback, grouping
 from infohebb.networks import Block, Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, right_answers
 from infohebb.rules.layered import (
     assign_gradients,
+    at_nonlinearity,
     block_signals,
     check_fit,
     learning,
@@ -118,15 +119,6 @@ def at_activity(error: Tensor, block: Block, response: Response, struck: Tensor 
         return error
     size = response.activity.shape
     return convolution.average_pool_backward(error, block.average, (size[2], size[3]))
-
-
-def at_nonlinearity(error: Tensor, block: Block, response: Response) -> Tensor:
-    """From a block's activity down to the input of its nonlinearity, of a map that is pooled at the winners only."""
-    if response.layer is not None:
-        normalised, scale = response.layer
-        factors = normalisation.layer_norm_factors(error, normalised, scale)
-        error = normalisation.layer_norm_backward(error, normalised, factors)
-    return block.nonlinearity.gate(error, response.hidden)
 
 
 def skipped(error: Tensor, block: Block, response: Response) -> Tensor | None:

@@ -1,6 +1,8 @@
-"""Promises on what lies above a layer: its weights are not known below, and its errors are not heard there."""
+"""Promises on what lies above a layer: weights not known below, errors not heard there, and no waiting for either."""
 
+import contextlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,45 @@ def errors_are_not_global(build: Build) -> None:
     declared = build().rule.global_error
     assert declared or not needed, f"the update of {needed} depends on what happens downstream"
     assert needed or not declared, "global_error is declared, but no update needs it"
+
+
+def learning_does_not_wait(build: Build) -> None:
+    """A layer has learned before the layer above it is reached, unless `update_locking` is declared, and then it is so.
+
+    Seen where the layer above fails: what lies below has its gradients, or has none.
+    """
+    waiting = _waits_for_the_layer_above(build)
+    declared = build().rule.update_locking
+    assert declared or not waiting, f"{waiting} has not learned when the layer above it is reached: update locking"
+    assert waiting or not declared, "update_locking is declared, but every layer learns before the next one is reached"
+
+
+class _ReachedError(Exception):
+    """The layer above is reached."""
+
+
+def _waits_for_the_layer_above(build: Build) -> str | None:
+    """The first layer that a network alone has without its gradients when the next layer is reached."""
+    layers = list(build().received())
+    for below, above in pairwise(layers):
+        case = build()
+        case.learn()  # what a rule waits for is past
+        module = case.layer(above)
+        reached = "forward" if above == "readout" else "respond"
+        setattr(module, reached, _fail)
+        for parameter in case.parameters().values():
+            parameter.grad = None
+        with contextlib.suppress(_ReachedError):
+            case.learn(seed=2)
+        learns = {id(parameter) for parameter in case.learning()}
+        own = [parameter for parameter in case.layer(below).parameters() if id(parameter) in learns]
+        if any(parameter.grad is None for parameter in own):
+            return below
+    return None
+
+
+def _fail(*_: object, **__: object) -> Tensor:
+    raise _ReachedError
 
 
 def _downstream_matters(build: Build, *, silent: bool) -> str | None:
@@ -84,4 +125,4 @@ def _silent_change(weight: Tensor, pre: Tensor) -> Tensor:
     return torch.randn_like(weight) @ (torch.eye(len(onto_inputs), dtype=weight.dtype) - onto_inputs)
 
 
-PROMISES = (weights_are_not_transported, errors_are_not_global)
+PROMISES = (weights_are_not_transported, errors_are_not_global, learning_does_not_wait)
