@@ -36,6 +36,11 @@ class Geometry(NamedTuple):
 HALVING = Geometry((2, 2), (2, 2))  # windows of 2 × 2 side by side
 
 
+def channels_lie_together(a: Float[Tensor, "m c rows columns"]) -> bool:
+    """Whether a map is stored pixel by pixel ("channels last"), which convolutions on most devices like better."""
+    return a.is_contiguous(memory_format=torch.channels_last) and not a.is_contiguous()
+
+
 class Pooled(NamedTuple):
     """The largest of each window, and its place in its channel: the first one where several are as large."""
 
@@ -53,6 +58,8 @@ def convolution_gradient(x: Seen, error: Map, geometry: Geometry, precision: Pre
     """dL/dW: x × error, summed over the batch and over the positions that share a weight."""
     a, b = rounded(precision, x, error)
     like = a.new_empty(error.shape[1], x.shape[1], *geometry.kernel)
+    if channels_lie_together(error):
+        like = like.to(memory_format=torch.channels_last)
     return _backward(b, a, like, geometry, "weight").to(x.dtype)
 
 
@@ -81,6 +88,10 @@ def max_pool(h: Map, windows: Geometry = HALVING) -> Pooled:
 
 def route(error: Map, winners: Winners, size: tuple[int, int]) -> Float[Tensor, "m c rows columns"]:
     """The error of each window at its winner, in a map of that size; zero elsewhere."""
+    if channels_lie_together(error):
+        full = error.new_zeros(len(error), size[0] * size[1], error.shape[1])
+        full.scatter_add_(1, winners.permute(0, 2, 3, 1).flatten(1, 2), error.permute(0, 2, 3, 1).flatten(1, 2))
+        return full.unflatten(1, size).permute(0, 3, 1, 2)
     full = error.new_zeros(*error.shape[:2], size[0] * size[1])
     return full.scatter_add_(2, winners.flatten(2), error.flatten(2)).unflatten(2, size)
 

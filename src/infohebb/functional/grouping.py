@@ -5,7 +5,7 @@ zc (m × c × s)   z minus the mean of its group, sample by sample (of a map m �
 u (m × c)        smoothed variance   v (m × c) its centred power: what the kernel sees
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,15 +16,15 @@ Signal = Float[Tensor, "m c"]
 
 
 class Grouped(NamedTuple):
-    """An activity cut into groups: centred (m × c × s) and the smoothed variance of each group (m × c)."""
+    """An activity cut into groups: zc / √u of each member (m × c × s), and the smoothed variance of each group (m × c)."""
 
-    centred: Tensor
+    standardised: Tensor
     variance: Tensor
 
     @property
     def size(self) -> int:
         """Members of a group."""
-        return self.centred.shape[2:].numel()
+        return self.standardised.shape[2:].numel()
 
 
 def cut(z: Activity, groups: int) -> Float[Tensor, "m c *members"]:
@@ -39,13 +39,19 @@ def over_members(values: Signal, blocks: Float[Tensor, "m c *members"]) -> Float
     return values.view(*values.shape, *(1 for _ in blocks.shape[2:]))
 
 
+@torch.no_grad()
 def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
-    """Cut z into groups, centre each, and take its variance u = (delta + Σ zc²) / s.  [KIB eq. 13]"""
+    """Cut z into groups, centre each, and take its variance u = (delta + Σ zc²) / s.  [KIB eq. 13]
+
+    It is one pass of torch's group norm, whose epsilon is delta / s and which tells 1 / √u. No graph is kept.
+    """
     blocks = cut(z, groups)
-    members = tuple(range(2, blocks.dim()))
-    centred = blocks - blocks.mean(members, keepdim=True)
-    variance = torch.linalg.vector_norm(centred, dim=members).square().add_(delta).div_(centred.shape[2:].numel())
-    return Grouped(centred, variance)
+    m, c, channels = blocks.shape[:3]
+    pixels = blocks.shape[3:].numel()
+    flat = blocks.flatten(1, 2)
+    epsilon = delta / (channels * pixels)
+    standardised, _, inverse = torch.native_group_norm(flat, None, None, m, c * channels, pixels, groups, epsilon)
+    return Grouped(standardised.view(blocks.shape), inverse.pow(-2))
 
 
 def group_signal(u: Signal, power: float) -> Signal:
@@ -61,12 +67,30 @@ def raise_to(u: Signal, power: float) -> Signal:
 
 def normalise_groups(grouped: Grouped, power: float) -> Float[Tensor, "m c *members"]:
     """r = zc / u^power.  [KIB eq. 17]"""
-    return grouped.centred * over_members(raise_to(grouped.variance, -power), grouped.centred)
+    if power == 0.5:
+        return grouped.standardised
+    return grouped.standardised * over_members(raise_to(grouped.variance, 0.5 - power), grouped.standardised)
 
 
 def divisive_normalisation(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0) -> Activity:
-    """z with each group centred and divided by a power of its variance, in the shape of z."""
-    return normalise_groups(group(z, groups, delta), power).reshape(z.shape)
+    """z with each group centred and divided by a power of its variance, in the shape of z; autograd may pass."""
+    return _DivisiveNormalisation.apply(z, groups, power, delta)
+
+
+class _DivisiveNormalisation(torch.autograd.Function):
+    """Its derivative in closed form, for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, *settings: Any) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.settings = settings
+        groups, power, delta = settings
+        return normalise_groups(group(z, groups, delta), power).reshape(z.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (z,) = ctx.saved_tensors
+        return divisive_normalisation_backward(errors[0], z, *ctx.settings), None, None, None
 
 
 def divisive_normalisation_backward(
@@ -74,10 +98,10 @@ def divisive_normalisation_backward(
 ) -> Activity:
     """dL/dz from `error` = dL/dr: t minus its group mean, t = g u^-p - (2p/s) (Σ g zc) u^(-p-1) zc."""
     grouped = group(z, groups, delta)
-    centred, u = grouped
-    members, g = tuple(range(2, centred.dim())), cut(error, groups)
-    overlap = (g * centred).sum(members) * u.pow(-power - 1) * (2 * power / grouped.size)
-    t = g * over_members(u.pow(-power), g) - over_members(overlap, g) * centred
+    standardised, u = grouped
+    members, g = tuple(range(2, standardised.dim())), cut(error, groups)
+    overlap = (g * standardised).sum(members) * u.pow(-power) * (2 * power / grouped.size)
+    t = g * over_members(u.pow(-power), g) - over_members(overlap, g) * standardised
     return (t - t.mean(members, keepdim=True)).reshape(z.shape)
 
 
