@@ -17,6 +17,7 @@ from infohebb.experiments.recipe import recipe_error
 from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
 from infohebb.training.checkpoint import load_weights, read_config
+from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
@@ -73,6 +74,11 @@ def _rule(config: Mapping[str, Any]) -> tuple[type[LearningRule], dict[str, Any]
     make = _named("rule", options, rules.registry(), "KernelizedBottleneck")
     check_arguments("rule", make, options)
     return make, options
+
+
+def build_diagnosis(every: int | None) -> Diagnose | None:
+    """What is handed to every training that is diagnosed: backprop on the readout's loss.  Raises WrongTypeError."""
+    return None if every is None else Diagnose(rules.Backprop(), every)
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -183,4 +189,4 @@ def check_arguments(
         raise recipe_error(error, section) from error
 
 
-__all__ = ["build_data", "build_network", "build_rule", "check_config", "load_network", "resolved"]
+__all__ = ["build_data", "build_diagnosis", "build_network", "build_rule", "check_config", "load_network", "resolved"]
