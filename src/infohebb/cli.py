@@ -181,7 +181,7 @@ def report(
     results: Annotated[Path, typer.Argument(help="A folder of records.")] = Path("results"),
     out: Annotated[Path, typer.Option(help="An .html page, or a .md table.")] = Path("report.html"),
 ) -> None:
-    """One self-contained page, or Markdown, from records: measured beside published, curves, Gram matrices."""
+    """One self-contained page, or Markdown, from records: measured beside published, curves, angles, Gram matrices."""
     from infohebb.report import write_html, write_markdown
 
     if out.suffix not in (".html", ".md"):
