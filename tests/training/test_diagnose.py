@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from training_toys import Diary, Untouchable, data, network, rule, same, weights
 
-from infohebb import Backprop, KernelizedBottleneck, LastLayer, train
-from infohebb.data import DataSet
+from infohebb import Backprop, ConvNet, KernelizedBottleneck, LastLayer, train
+from infohebb.data import DataSet, random_like
 from infohebb.errors import MismatchError
 from infohebb.training import Checkpoints, Diagnose
 from infohebb.training.checkpoint import read_config
@@ -229,6 +229,31 @@ def test_validation_is_diagnosed_on_what_it_trains_on():
     poisoned = DataSet("poisoned", data().train, untouchable, 2)
     options = {"epochs": 1, "batch": 20, "held_out": "validation", "diagnose": Diagnose(Backprop())}
     assert train(network(), rule(), poisoned, **options)["alignment"]["epoch"] == [0, 1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_convolutions_are_layers_too(precision):
+    images = random_like((1, 8, 8), 3, 20)
+    net = ConvNet((1, 8, 8), 3, (4, 4), (2,), (16,), divisive_norm={"groups": 2}, dropout=0.1)
+    options = {"epochs": 1, "batch": 10, "precision": precision, "optimizer": {"lr": 0.01}}
+    angles = train(net, Backprop(), images, diagnose=Diagnose(Backprop()), **options)["alignment"]["angle"]
+    assert list(angles) == ["block1", "block2", "block3", "readout"]
+    assert all(line == pytest.approx([0, 0], abs=1e-4) for line in angles.values())
+    assert train(net, rule(), images, diagnose=Diagnose(Backprop()), **options)["alignment"]["angle"]["block1"][0] > 5
+
+
+def test_the_seconds_of_an_epoch_are_those_of_learning(monkeypatch):
+    now = [0.0]
+
+    class Slow(Backprop):
+        def learn(self, network, *batch, **options):
+            now[0] += 1000
+            return super().learn(network, *batch, **options)
+
+    monkeypatch.setattr("infohebb.training.epoch.time.perf_counter", lambda: now[0])
+    curves = train(network(), rule(), data(), epochs=2, diagnose=Diagnose(Slow()), progress=False)
+    assert now == [3000]
+    assert curves["seconds"] == [0, 0]
 
 
 class PowerFailureError(Exception):

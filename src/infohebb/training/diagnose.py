@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from infohebb.training.seeding import seeded
 from infohebb.training.sources import Pair
 
 SEED = 0  # of what the two rules draw, dropout above all: the same for both, at each epoch
-MEASURES = {"angle": alignment.angle, "norm_ratio": alignment.norm_ratio}
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"angle": alignment.angle, "norm_ratio": alignment.norm_ratio}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def prepare_alignment(asked: Diagnose, network: nn.Module, rule: LearningRule, b
 
 
 def gradients(network: Layered, rule: LearningRule, batch: Pair) -> dict[str, Tensor | None]:
-    """What `rule` would leave in `.grad` of each layer's weight, before `finish`; learned by copies of both."""
+    """What `rule` would leave in `.grad` of each layer's weight, before `finish`; learned by copies of both.
+
+    Two rules see the same dropout as long as the network alone draws.
+    """
     network, rule = copy.deepcopy((network, rule))
     with seeded(SEED, home_of(network)[0]):
         network.zero_grad(set_to_none=True)
@@ -94,7 +98,7 @@ def extend_alignment(curves: dict[str, Any], epoch: int, measured: dict[str, dic
             lines[name].setdefault(layer, []).append(value)
 
 
-def _compare(measure: Any, own: Tensor | None, other: Tensor | None) -> float | None:
+def _compare(measure: Callable[[Tensor, Tensor], Tensor], own: Tensor | None, other: Tensor | None) -> float | None:
     if own is None or other is None:
         return None
     value = float(measure(own, other))
