@@ -439,3 +439,11 @@ def test_a_record_that_exists_stays_whatever_is_to_be_diagnosed(go, nowhere):
     go(only="blobs/cosine", diagnose=1, tell=told.append)
     assert files(nowhere / "results") == before
     assert "done before, not diagnosed, " in told[0]
+
+
+def test_backprop_of_another_loss_is_held_against_itself(go):
+    text = TINY.replace('{ name = "Backprop" }', '{ name = "Backprop", loss = "mean_squared_error" }')
+    (record,) = go(text, only="blobs/backprop", diagnose=1)
+    found = record.curves["alignment"]
+    assert all(line == pytest.approx([0] * 3, abs=1e-4) for line in found["angle"].values())
+    assert all(line == pytest.approx([1] * 3, rel=1e-6) for line in found["norm_ratio"].values())

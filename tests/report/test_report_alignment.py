@@ -70,6 +70,15 @@ def test_ratios_of_zero_leave_the_rest():
     assert [drawing.title for drawing in alignment_curves(summary(diagnosed(ratio=0.0))).drawings] == TITLES[:1]
 
 
+def test_a_ratio_of_zero_in_between_is_left_out():
+    record = diagnosed(layers=("a", "b"))
+    record.curves["alignment"]["norm_ratio"]["b"] = [0.5, 0.0, 2.0]
+    _, ratios = alignment_curves(summary(record)).drawings
+    marks = [float(y) for y in re.findall(r'<use [^>]* y="([^"]+)"', ratios.svg)]
+    assert len(marks) > 5
+    assert max(marks) < 300
+
+
 def test_a_diagnosis_that_says_nothing_has_no_figure():
     for found in ({}, None, {"epoch": [0]}, {"epoch": [0], "angle": {"a": [None]}, "norm_ratio": {"a": [1.0, 2.0]}}):
         assert alignment_curves(summary(make_record(curves={"epoch": [1], "alignment": found}))).drawings == ()

@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 import torch
@@ -16,6 +16,7 @@ from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, Unkn
 from infohebb.experiments.recipe import recipe_error
 from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
+from infohebb.rules.layered import Loss
 from infohebb.training.checkpoint import load_weights, read_config
 from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import train
@@ -76,9 +77,10 @@ def _rule(config: Mapping[str, Any]) -> tuple[type[LearningRule], dict[str, Any]
     return make, options
 
 
-def build_diagnosis(every: int | None) -> Diagnose | None:
-    """What is handed to every training that is diagnosed: backprop on the readout's loss.  Raises WrongTypeError."""
-    return None if every is None else Diagnose(rules.Backprop(), every)
+def build_diagnosis(config: Mapping[str, Any], every: int) -> Diagnose:
+    """What a recipe's rule is held against: backprop of the loss that its readout lowers.  Raises WrongTypeError."""
+    loss = config["rule"].get("loss")
+    return Diagnose(rules.Backprop(loss if loss in get_args(Loss) else None), every)
 
 
 def check_config(config: Mapping[str, Any]) -> None:

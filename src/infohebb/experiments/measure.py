@@ -42,7 +42,7 @@ def measure(job: Job, options: Options) -> Record:
             seed=None,
             held_out=held_out,
             checkpoints=Checkpoints(checkpoints(job), {"recipe": job.recipe, "seed": job.seed, **config}),
-            diagnose=build_diagnosis(options.diagnose),
+            diagnose=None if options.diagnose is None else build_diagnosis(job.config, options.diagnose),
             progress=options.progress,
         )
     peak, method = peak_memory(device)

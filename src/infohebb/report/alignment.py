@@ -63,7 +63,7 @@ def _norm_ratios(row: Summary) -> Drawing | None:
     title = "Norm ratio to backprop's gradient"
     with mpl.rc_context(LOOK):
         figure, axes = _canvas(title, "norm of rule / backprop (no unit)", lines, (1.0, "1, equal norms"))
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(*_decades([line.mean for line in lines.values()]))
         powers_of_ten(axes.yaxis)
         _finish(figure, axes, lines)

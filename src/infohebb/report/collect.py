@@ -52,16 +52,20 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 def diagnosed_epochs(record: Record) -> list[int]:
     """The epochs after which angles were measured, 0 being before learning."""
-    return (record.curves.get("alignment") or {}).get("epoch") or []
+    return _alignment(record).get("epoch") or []
 
 
 def last_angles(records: Sequence[Record]) -> dict[str, Spread | None]:
     """By layer, the angle when last measured; nothing for a layer without a gradient then."""
     found: dict[str, list[float]] = {}
     for run in records:
-        for layer, angles in ((run.curves.get("alignment") or {}).get("angle") or {}).items():
+        for layer, angles in (_alignment(run).get("angle") or {}).items():
             found.setdefault(layer, []).extend(angle for angle in angles[-1:] if angle is not None)
     return {layer: spread(angles) for layer, angles in found.items()}
+
+
+def _alignment(record: Record) -> dict[str, Any]:
+    return record.curves.get("alignment") or {}
 
 
 def measure_of(record: Record) -> Measure:
