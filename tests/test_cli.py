@@ -52,6 +52,7 @@ print(json.dumps([said, sorted(set({HEAVY!r}) & set(sys.modules)), sorted(own)])
         "--device",
         "--precision",
         "--validate",
+        "--diagnose",
         "--data",
         "--out",
     ):
@@ -130,6 +131,23 @@ def test_options_reach_the_run(command, nowhere):
     assert record["config"]["data"] == {"path": "mine.npz", "md5": checksum}
     assert set(record["final"]) == {"validation_accuracy", "train_accuracy"}
     assert not (nowhere / "results").exists()
+
+
+def test_the_quickstart_diagnosed_and_reported(command, nowhere):
+    words = ["--epochs", "1", "--set", "network.widths=[64, 64]", "--device", "cpu"]
+    answer = command("run", "quickstart", *words, "--diagnose", "every=1")
+    assert (answer.status, answer.err) == (0, "")
+    records = [json.loads(path.read_text()) for path in sorted((nowhere / "results").rglob("seed0.json"))]
+    assert len(records) == 4
+    for record in records:
+        found = record["curves"]["alignment"]
+        assert found["epoch"] == [0, 1]
+        assert list(found["angle"]) == list(found["norm_ratio"]) == ["block1", "block2", "readout"]
+        assert found["angle"]["readout"] == pytest.approx([0, 0], abs=0.01)
+        is_null = record["config"]["rule"]["name"] == "LastLayer"
+        assert [value is None for value in found["angle"]["block1"]] == [is_null] * 2
+    assert command("report", "results", "--out", "report.md").status == 0
+    assert "Angle to backprop's gradient" in (nowhere / "report.md").read_text()
 
 
 def test_a_recipe_of_ones_own(command, nowhere):
@@ -228,6 +246,12 @@ WRONG = [  # words, exit status, what the line says
     ([*RUN, "--seeds", ""], 2, "--seeds : give whole numbers"),
     ([*RUN, "--seeds", "-3"], 2, "seed -3"),
     ([*RUN, "--seeds", "99999999999999999999"], 2, "seed 99999999999999999999"),
+    ([*RUN, "--diagnose", "every=0"], 2, "--diagnose every=0: give every=N, N a whole number of epochs"),
+    ([*RUN, "--diagnose", "every=x"], 2, "--diagnose every=x: give every=N"),
+    ([*RUN, "--diagnose", "every=1.5"], 2, "--diagnose every=1.5: give every=N"),
+    ([*RUN, "--diagnose", "often=3"], 2, "--diagnose often=3: give every=N"),
+    ([*RUN, "--diagnose", "3"], 2, "--diagnose 3: give every=N"),
+    ([*RUN, "--diagnose", ""], 2, "--diagnose : give every=N"),
     ([*RUN, "--set", "epochs=3"], 2, "--set epochs=3: write section.key=value"),
     ([*RUN, "--set", "trining.epochs=3"], 2, "no section 'trining'"),
     ([*RUN, "--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean 'epochs'"),

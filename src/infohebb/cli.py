@@ -1,6 +1,7 @@
 """Floor 6: the command line. Each command imports what it needs when it runs, so that --help answers at once."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -78,6 +79,14 @@ def run(  # noqa: PLR0913, PLR0917  (each option of the command by its name)
     validate: Annotated[
         bool, typer.Option("--validate", help="Score a tenth of the training set; test unread.")
     ] = False,
+    diagnose: Annotated[
+        str | None,
+        typer.Option(
+            metavar="every=N",
+            help="Angle and norm ratio of each layer's gradient to backprop's, before learning and after every N-th "
+            "epoch; changes no result, and the report shows it.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of records and checkpoints.")] = Path("results"),
 ) -> None:
     """Train every row and seed of a recipe that has no record yet, and print the table.
@@ -99,6 +108,7 @@ def run(  # noqa: PLR0913, PLR0917  (each option of the command by its name)
         arrays=data,
         device=device,
         validate=validate,
+        diagnose=None if diagnose is None else _every(diagnose),
         origin=recipe if recipe.endswith(".toml") else None,
         tell=typer.echo,
     )
@@ -124,6 +134,13 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"--seeds {text}: give whole numbers with commas, such as 0,1,2") from error
+
+
+def _every(text: str) -> int:
+    found = re.fullmatch("every=([0-9]{1,9})", text)
+    if not found or int(found[1]) == 0:
+        raise UsageError(f"--diagnose {text}: give every=N, N a whole number of epochs, at least 1, such as every=5")
+    return int(found[1])
 
 
 def _console() -> Any:
@@ -164,7 +181,7 @@ def report(
     results: Annotated[Path, typer.Argument(help="A folder of records.")] = Path("results"),
     out: Annotated[Path, typer.Option(help="An .html page, or a .md table.")] = Path("report.html"),
 ) -> None:
-    """One self-contained page, or Markdown, from records: measured beside published, curves, Gram matrices."""
+    """One self-contained page, or Markdown, from records: measured beside published, curves, angles, Gram matrices."""
     from infohebb.report import write_html, write_markdown
 
     if out.suffix not in (".html", ".md"):

@@ -36,9 +36,13 @@ def recipe(tmp_path):
 @pytest.fixture
 def whole(python, recipe, tmp_path):
     """A run that nothing interrupts: its record and folder."""
-    answer = python(command_code("run", recipe, "--out", tmp_path / "whole", "--device", "cpu"))
+    answer = python(run_code(recipe, tmp_path / "whole"))
     assert answer.status == 0, answer.err
     return folder(tmp_path / "whole")
+
+
+def run_code(recipe, out):
+    return command_code("run", recipe, "--out", out, "--device", "cpu", "--diagnose", "every=3")
 
 
 def folder(out):
@@ -71,7 +75,7 @@ def assert_same(left, right):
 
 def test_kill_9_and_ctrl_c_lose_an_epoch_at_most_and_change_no_bit(python, recipe, tmp_path, whole):
     place = folder(tmp_path / "out")
-    code = command_code("run", recipe, "--out", tmp_path / "out", "--device", "cpu")
+    code = run_code(recipe, tmp_path / "out")
 
     killed = python(code, wait=False)
     wait_for_checkpoint(killed, place, 2)
@@ -100,5 +104,6 @@ def test_kill_9_and_ctrl_c_lose_an_epoch_at_most_and_change_no_bit(python, recip
     assert finished.status == 0, finished.err
     assert "blobs/cosine/divnorm seed 3: test_accuracy" in finished.out
     assert_same(place, whole)
+    assert read_record(place / "seed3.json").curves["alignment"]["epoch"] == [0, 3, 6, 9, 12, 15, 18]
     leftovers = [path.name for path in (place / "seed3.checkpoint").iterdir()]
     assert leftovers == ["epoch0020"]

@@ -415,3 +415,35 @@ def test_the_callers_random_numbers_are_left_alone(go):
     state = torch.get_rng_state()
     go(only="blobs/cosine")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_diagnosed_run_is_the_same_run_with_alignment(go, nowhere):
+    plain, diagnosed = go(), go(out=nowhere / "other", diagnose=2)
+    for one, other in zip(plain, diagnosed, strict=True):
+        found = other.curves["alignment"]
+        assert read_record(other.path).curves["alignment"] == found
+        assert found["epoch"] == [0, 2]
+        assert other.peak_memory_method == f"{one.peak_memory_method}, diagnosis included"
+        fields = comparable(other)
+        del fields["curves"]["alignment"]
+        assert {**fields, "peak_memory_method": one.peak_memory_method} == comparable(one)
+    assert diagnosed[0].published == 99.5
+    assert diagnosed[1].curves["alignment"]["angle"]["block1"] == pytest.approx([0, 0], abs=1e-4)
+    left, right = (load_network(runs[0].path.with_suffix(".checkpoint")) for runs in (plain, diagnosed))
+    assert all(map(torch.equal, left.state_dict().values(), right.state_dict().values()))
+
+
+def test_a_record_that_exists_stays_whatever_is_to_be_diagnosed(go, nowhere):
+    go(only="blobs/cosine")
+    before, told = files(nowhere / "results"), []
+    go(only="blobs/cosine", diagnose=1, tell=told.append)
+    assert files(nowhere / "results") == before
+    assert "done before, not diagnosed, " in told[0]
+
+
+def test_backprop_of_another_loss_is_held_against_itself(go):
+    text = TINY.replace('{ name = "Backprop" }', '{ name = "Backprop", loss = "mean_squared_error" }')
+    (record,) = go(text, only="blobs/backprop", diagnose=1)
+    found = record.curves["alignment"]
+    assert all(line == pytest.approx([0] * 3, abs=1e-4) for line in found["angle"].values())
+    assert all(line == pytest.approx([1] * 3, rel=1e-6) for line in found["norm_ratio"].values())

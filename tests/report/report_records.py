@@ -67,6 +67,21 @@ def make_record(
     return Record(**{**fields, **more})
 
 
+def alignment(at=(0, 2, 4), layers=(*BLOCKS, "readout"), angle=80.0, ratio=0.1):
+    """Curves of a diagnosed run: the first layer has no gradient, each angle is a degree above that of the last."""
+    angles = {
+        layer: [None if i == 0 else angle + i + 0.5 * k for k in range(len(at))] for i, layer in enumerate(layers)
+    }
+    ratios = {layer: [None if i == 0 else ratio * 10**i for _ in at] for i, layer in enumerate(layers)}
+    return {"epoch": list(at), "angle": angles, "norm_ratio": ratios}
+
+
+def diagnosed(row="mnist/gaussian/grouping+divnorm", seed=0, epochs=4, **options):
+    record = make_record(row, seed, epochs=epochs)
+    record.curves["alignment"] = alignment(**options)
+    return record
+
+
 def save_pictures(path: Path, seed=0, per_class=8, classes=10):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), per_class)

@@ -103,6 +103,14 @@ def test_the_plane_has_one_trajectory_per_block():
     assert {"compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)", *BLOCKS} <= set(words(drawing))
 
 
+def test_a_logarithmic_axis_has_plain_numbers():
+    terms = {"compression": [1.0, 0.05, 0.005], "relevance": [0.1, 0.2, 0.3], "objective": [0.8, -0.3, -0.5]}
+    row = summary(make_record(curves={"epoch": [1, 2, 3], "objective": {"block1": terms}}))
+    found = words(information_plane(row))
+    assert {"0.01", "0.1", "1"} <= set(found)
+    assert not any("$" in text for text in found)
+
+
 def test_backprop_has_learning_curves_alone():
     groups = row_figures(summary(make_record("mnist/backprop/plain", blocks=())))
     assert [drawing.title for group in groups for drawing in group.drawings] == ["Learning curves"]

@@ -11,7 +11,7 @@ SCRIPT = """
 import json, numpy, torch
 from infohebb import *
 from infohebb.errors import UsageError
-from infohebb.training import Checkpoints
+from infohebb.training import Checkpoints, Diagnose
 x, y = torch.randn(12, 8), torch.arange(12) % 2
 make = lambda **options: MLP(8, 2, **options)
 def go(network=make(), rule=LastLayer(), data=(x, y), **options):
@@ -35,6 +35,12 @@ SLIPS = {
     "go(rule=Backprop(), optimizer={'name': 'lbfgs'})": "MismatchError: torch's LBFGS computes the loss in its step",
     "go(n := make(), optimizer=torch.optim.LBFGS(n.readout.parameters()))": "MismatchError: torch's LBFGS",
     "go(checkpoints='ck')": "WrongTypeError: checkpoints = 'ck': give infohebb.training.Checkpoints(folder), or None",
+    "go(diagnose=2)": "WrongTypeError: diagnose = 2: give infohebb.training.Diagnose(Backprop()), or None",
+    "Diagnose(Backprop)": "MismatchError: reference is <class 'infohebb.rules.backprop.Backprop'>; give a rule",
+    "Diagnose(Backprop(), every=0)": "WrongTypeError: every = 0: give a whole number of epochs, at least 1",
+    "Diagnose(Backprop(), every=True)": "WrongTypeError: every = True: give a whole number of epochs, at least 1",
+    "Diagnose(Backprop(), every=1.0)": "WrongTypeError: every = 1.0: give a whole number of epochs, at least 1",
+    "go(data=[(x, y)], diagnose=Diagnose(Backprop()))": "MismatchError: a loader has no batch to set apart",
     "go(batch=2.5)": "WrongTypeError: training.batch = 2.5: give a whole number of at least 1",
     "go(batch=None)": "WrongTypeError: training.batch = None: give a whole number",
     "go(batch='8')": "WrongTypeError: training.batch = '8': give a whole number",
@@ -75,7 +81,8 @@ SLIPS = {
 }
 NUMPY = (
     "go(epochs=numpy.int64(1), batch=numpy.int64(4), milestones=[numpy.int64(1)], factor=numpy.float32(0.5),"
-    " seed=numpy.int64(0), checkpoints=Checkpoints('ck')) | {'of': len(predict(make(), x, batch=numpy.int64(5)))}"
+    " seed=numpy.int64(0), checkpoints=Checkpoints('ck'), diagnose=Diagnose(LastLayer(), numpy.int64(1)))"
+    " | {'of': len(predict(make(), x, batch=numpy.int64(5)))}"
 )
 
 

@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 import torch
@@ -16,7 +16,9 @@ from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, Unkn
 from infohebb.experiments.recipe import recipe_error
 from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered
 from infohebb.rules import LearningRule
+from infohebb.rules.layered import Loss
 from infohebb.training.checkpoint import load_weights, read_config
+from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
@@ -73,6 +75,12 @@ def _rule(config: Mapping[str, Any]) -> tuple[type[LearningRule], dict[str, Any]
     make = _named("rule", options, rules.registry(), "KernelizedBottleneck")
     check_arguments("rule", make, options)
     return make, options
+
+
+def build_diagnosis(config: Mapping[str, Any], every: int) -> Diagnose:
+    """What a recipe's rule is held against: backprop of the loss that its readout lowers.  Raises WrongTypeError."""
+    loss = config["rule"].get("loss")
+    return Diagnose(rules.Backprop(loss if loss in get_args(Loss) else None), every)
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -183,4 +191,4 @@ def check_arguments(
         raise recipe_error(error, section) from error
 
 
-__all__ = ["build_data", "build_network", "build_rule", "check_config", "load_network", "resolved"]
+__all__ = ["build_data", "build_diagnosis", "build_network", "build_rule", "check_config", "load_network", "resolved"]

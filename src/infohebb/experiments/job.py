@@ -19,6 +19,7 @@ class Options:
     arrays: Path | None = None
     device: str = "auto"
     validate: bool = False
+    diagnose: int | None = None  # epochs from one diagnosis to the next
     origin: str | None = None
     progress: bool = True
     tell: Callable[[str], object] = field(default=str)  # is told, line by line, what is done

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from infohebb.data import DataSet
-from infohebb.experiments.build import build_data, build_network, build_rule, resolved
+from infohebb.experiments.build import build_data, build_diagnosis, build_network, build_rule, resolved
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.pictures import Samples
 from infohebb.experiments.provenance import commit, versions
@@ -42,6 +42,7 @@ def measure(job: Job, options: Options) -> Record:
             seed=None,
             held_out=held_out,
             checkpoints=Checkpoints(checkpoints(job), {"recipe": job.recipe, "seed": job.seed, **config}),
+            diagnose=None if options.diagnose is None else build_diagnosis(job.config, options.diagnose),
             progress=options.progress,
         )
     peak, method = peak_memory(device)
@@ -58,7 +59,7 @@ def measure(job: Job, options: Options) -> Record:
         device=device_name(device),
         wall_seconds=sum(curves["seconds"]),
         peak_memory_bytes=peak,
-        peak_memory_method=method,
+        peak_memory_method=f"{method}, diagnosis included" if "alignment" in curves else method,
         origin=job.origin,
         overrides=list(job.overrides),
     )

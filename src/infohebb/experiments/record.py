@@ -16,7 +16,9 @@ class Record(pydantic.BaseModel):
 
     `final` and `curves` hold `train_accuracy` and `test_accuracy` (or `validation_accuracy`) in percent; for continuous
     targets `train_error` and `test_error`, mean squared errors. `curves` also holds `epoch`, `train_loss`, `seconds`,
-    `learning_rate` by kind of parameter, and `objective`, by block, of lists named after the objective's terms.
+    `learning_rate` by kind of parameter, and `objective`, by block, of lists named after the objective's terms; of a
+    run that was diagnosed also `alignment`: an `epoch` of its own, 0 being before learning, and by layer the `angle`
+    (degrees) and `norm_ratio` of the rule's gradient to backprop's, null where a layer has none.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid")

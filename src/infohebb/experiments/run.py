@@ -99,8 +99,10 @@ def run_recipe(name: str, recipe: Recipe, options: Options) -> Outcome:
 def run_job(job: Job, options: Options) -> Record:
     """One row and seed: its record if it is there, else a run from its last checkpoint, or from the start."""
     if job.path.exists():
-        options.tell(f"{job.title}: done before, {job.path}")
-        return same_config(read_record(job.path), job)
+        record = read_record(job.path)
+        lacking = options.diagnose is not None and "alignment" not in record.curves
+        options.tell(f"{job.title}: done before{', not diagnosed' if lacking else ''}, {job.path}")
+        return same_config(record, job)
     with _naming(job.title), held(checkpoints(job) / "lock"):
         record = measure(job, options)
         write_record(record, job.path)

@@ -1,5 +1,7 @@
 """What changes over the epochs: accuracy or error, and each block's objective with its terms."""
 
+from typing import Any
+
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
@@ -36,8 +38,8 @@ def learning_curve(row: Summary) -> Drawing | None:
         return None
     with mpl.rc_context(LOOK):
         figure, axes = plot_canvas("Learning curves", "epoch", row.measure.label, legend=2)
-        _curve(axes, train, "train (running)", LIGHT, LINES[1], MARKERS[1])
-        _curve(axes, held_out, row.measure.split, DARK, LINES[0], MARKERS[0])
+        draw_curve(axes, train, "train (running)", LIGHT, LINES[1], MARKERS[1])
+        draw_curve(axes, held_out, row.measure.split, DARK, LINES[0], MARKERS[0])
         _published(axes, row)
         _drops(axes, row)
         epoch_axis(axes, [epoch for curve in found for epoch in curve.at])
@@ -60,18 +62,20 @@ def _objective(row: Summary, block: str) -> Drawing | None:
     with mpl.rc_context(LOOK):
         figure, axes = plot_canvas(title, "epoch", "value (no unit)", width=PER_BLOCK, legend=2)
         for (label, curve), colour, line, shape in zip(terms.items(), COLOURS, LINES, MARKERS, strict=False):
-            _curve(axes, curve, label, colour, line, shape)
+            draw_curve(axes, curve, label, colour, line, shape)
         epoch_axis(axes, [epoch for curve in found for epoch in curve.at])
         legend_below(figure, axes, columns=2)
     return Drawing(title, svg_text(figure, f"{title} of {row.name}"))
 
 
-def _curve(axes: Axes, curve: Series | None, label: str, colour: str, line: str, shape: str) -> None:
+def draw_curve(axes: Axes, curve: Series | None, label: str, colour: str, line: str, shape: str, **look: Any) -> None:
+    """The mean over the runs with the band of their range; markers where epochs are few, or as `look` says."""
     if curve is None:
         return
     if len(curve.runs) > 1:
         axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(curve.at, curve.mean, color=colour, linestyle=line, label=label, **marker(curve.at.tolist(), shape))
+    marks = {**look, "marker": shape} if look else marker(curve.at.tolist(), shape)
+    axes.plot(curve.at, curve.mean, color=colour, linestyle=line, label=label, **marks)
 
 
 def _published(axes: Axes, row: Summary) -> None:
@@ -88,13 +92,16 @@ def _drops(axes: Axes, row: Summary) -> None:
 
 def _curve_caption(row: Summary, train: Series | None) -> str:
     running = "Train values are running means during the epoch, with dropout where there is any." if train else ""
-    band = f"Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
-    return " ".join(filter(None, (running, band)))
+    return " ".join(filter(None, (running, band_caption(row))))
+
+
+def band_caption(row: Summary) -> str:
+    """What lines and bands are, where there are several seeds."""
+    return f"Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
 
 
 def _objective_caption(row: Summary) -> str:
     rule = row.records[0].config.get("rule")
     gamma = rule.get("gamma") if isinstance(rule, dict) else None
     value = f" γ = {gamma:g}." if isinstance(gamma, (int, float)) else ""
-    band = f" Lines: mean of {len(row.records)} seeds; bands: smallest to largest." if len(row.records) > 1 else ""
-    return f"Objective = compression − γ · relevance, which each block lowers.{value}{band}"
+    return f"Objective = compression − γ · relevance, which each block lowers.{value} {band_caption(row)}".rstrip()

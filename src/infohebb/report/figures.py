@@ -1,6 +1,7 @@
 """Which figures a page shows: those across a recipe's rows, and those of one row."""
 
 from infohebb.report.across import across_rows
+from infohebb.report.alignment import alignment_curves
 from infohebb.report.curves import learning_curve, objectives
 from infohebb.report.grams import gram_matrices
 from infohebb.report.plane import information_plane
@@ -13,4 +14,5 @@ __all__ = ["across_rows", "row_figures"]
 def row_figures(row: Summary) -> list[Group]:
     """All that the records of `row` hold the material for."""
     plots = tuple(drawing for drawing in (learning_curve(row), information_plane(row)) if drawing)
-    return [group for group in (Group("plots", plots), objectives(row), gram_matrices(row)) if group.drawings]
+    groups = (Group("plots", plots), alignment_curves(row), objectives(row), gram_matrices(row))
+    return [group for group in groups if group.drawings]

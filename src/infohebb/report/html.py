@@ -12,11 +12,21 @@ from markupsafe import Markup, escape
 from infohebb.experiments.record import Record
 from infohebb.files import write_whole
 from infohebb.report import units
-from infohebb.report.collect import differing_settings, read_all, sections
+from infohebb.report.collect import diagnosed_epochs, differing_settings, read_all, sections
 from infohebb.report.figures import across_rows, row_figures
 from infohebb.report.style import Drawing, Group
 from infohebb.report.summary import Section, Summary
-from infohebb.report.tables import cells, epochs_text, heads, matrix, measured_text, spread_text
+from infohebb.report.tables import (
+    ANGLES,
+    angle_heads,
+    angle_lines,
+    cells,
+    epochs_text,
+    heads,
+    matrix,
+    measured_text,
+    spread_text,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class SectionView:
     heads: list[str]
     rows: list[RowView]
     matrix: list[tuple[str, list[Summary | None]]]
+    angle_heads: list[str]
+    angles: list[list[str]]
     across: Drawing
 
 
@@ -59,7 +71,7 @@ def page(records: Sequence[Record]) -> str:
     views = [_section_view(section, f"recipe-{i}") for i, section in enumerate(sections(records), 1)]
     opened = max((row for view in views[:1] for row in view.rows), key=_figure_count, default=None)
     template = _environment().get_template("report.html")
-    return template.render(sections=views, facts=_facts(records, views), opened=opened)
+    return template.render(sections=views, facts=_facts(records, views), opened=opened, angles_title=ANGLES)
 
 
 def command(row: Summary) -> str:
@@ -72,7 +84,14 @@ def command(row: Summary) -> str:
     words += ["--data", shlex.quote(path)] if path else []
     words += [part for setting in _settings(record) for part in ("--set", _quoted(setting))]
     words += ["--validate"] if row.measure.split == "validation" else []
+    words += _diagnose(record)
     return " ".join(words)
+
+
+def _diagnose(record: Record) -> list[str]:
+    """The option, as far as two diagnoses tell how many epochs lie between them."""
+    at = diagnosed_epochs(record)
+    return ["--diagnose", f"every={at[1] - at[0]}"] if len(at) > 1 else []
 
 
 def _quoted(text: str) -> str:
@@ -102,7 +121,8 @@ def _facts(records: Sequence[Record], views: Sequence[SectionView]) -> dict[str,
 
 def _section_view(section: Section, anchor: str) -> SectionView:
     rows = [_row_view(row, f"{anchor}-row-{i}") for i, row in enumerate(section.rows, 1)]
-    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), across_rows(section))
+    angles = angle_heads(section), angle_lines(section)
+    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), *angles, across_rows(section))
 
 
 def _matrix_view(section: Section) -> list[tuple[str, list[Summary | None]]]:

@@ -3,11 +3,20 @@
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 from infohebb.report.series import Series, block_names, series
-from infohebb.report.style import INK, LOOK, MARKERS, Drawing, legend_below, plot_canvas, svg_text
+from infohebb.report.style import (
+    INK,
+    LOOK,
+    MARKERS,
+    Drawing,
+    depths,
+    legend_below,
+    plot_canvas,
+    powers_of_ten,
+    svg_text,
+)
 from infohebb.report.summary import Summary
 
 CAPTION = (
@@ -25,7 +34,7 @@ def information_plane(row: Summary) -> Drawing | None:
     with mpl.rc_context(LOOK):
         xlabel, ylabel = "compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)"
         figure, axes = plot_canvas("Information plane", xlabel, ylabel, legend=2 + max(len(paths) - 5, 0) // 4)
-        for (name, path), colour, shape in zip(paths.items(), _depths(len(paths)), MARKERS * len(paths), strict=False):
+        for (name, path), colour, shape in zip(paths.items(), depths(len(paths)), MARKERS * len(paths), strict=False):
             _trajectory(axes, name, path, colour, shape)
         _scales(axes, list(paths.values()))
         legend_below(figure, axes, columns=4)
@@ -45,11 +54,6 @@ def _means(term: Series) -> dict[float, float]:
     return dict(zip(term.at.tolist(), term.mean.tolist(), strict=True))
 
 
-def _depths(count: int) -> list[str]:
-    shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.82, max(count, 1)))
-    return [to_hex(shade) for shade in shades]
-
-
 def _trajectory(axes: Axes, name: str, path: np.ndarray, colour: str, shape: str) -> None:
     axes.plot(*path, color=colour, linewidth=1.5)
     axes.plot(*path[:, :1], shape, color=colour, markerfacecolor="white", markeredgewidth=1.5, markersize=7)
@@ -61,5 +65,6 @@ def _scales(axes: Axes, paths: list[np.ndarray]) -> None:
     for values, axis, scale in zip(points, (axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), strict=True):
         if values.min() > 0 and values.max() / values.min() > WIDE:
             scale("log")
+            powers_of_ten(axis)
         else:
             axis.set_major_locator(MaxNLocator(nbins=6))

@@ -44,9 +44,9 @@ class Series:
         return self.epochs[self.known]
 
 
-def series(records: Sequence[Record], *keys: str) -> Series | None:
-    """The curve at `keys` of every record, or nothing where none has it."""
-    curves = [(_at(run.curves, "epoch"), _at(run.curves, *keys)) for run in records]
+def series(records: Sequence[Record], *keys: str, at: Sequence[str] = ("epoch",)) -> Series | None:
+    """The curve at `keys` of every record, its epochs those `at` other keys, or nothing where none has it."""
+    curves = [(_at(run.curves, *at), _at(run.curves, *keys)) for run in records]
     curves = [(epochs, values) for epochs, values in curves if epochs.size and epochs.shape == values.shape]
     if not any(np.isfinite(values).any() for _, values in curves):
         return None

@@ -8,9 +8,12 @@ from hashlib import sha256
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from infohebb.report.png import shrink_images
 
@@ -105,12 +108,24 @@ def epoch_axis(axes: Axes, epochs: Sequence[float]) -> None:
     axes.grid(visible=False, axis="x")
 
 
+def powers_of_ten(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis: its own are written in mathematics, which LOOK turns off."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """The legend of `axes` under its label, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         corner = max(axes.get_position().x0 - 0.62 / figure.get_figwidth(), 0.0), 0.0
         figure.legend(handles, labels, loc="lower left", ncols=columns, bbox_to_anchor=corner)
+
+
+def depths(count: int) -> list[str]:
+    """A colour for each of `count` blocks, dark at the input and light at the output, with or without colour."""
+    shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.82, max(count, 1)))
+    return [to_hex(shade) for shade in shades]
 
 
 def marker(epochs: Sequence[float], shape: str) -> dict[str, Any]:

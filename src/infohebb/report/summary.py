@@ -1,5 +1,6 @@
 """What records say, as plain data: a `Summary` per row, of which every table and figure is made."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from infohebb.experiments.record import Record
@@ -7,6 +8,7 @@ from infohebb.experiments.record import Record
 NEAR_POINTS = 0.3  # of accuracy: what the papers' own seeds differ by
 NEAR_SHARE = 0.05  # of a published error
 ROUNDING = 1e-9
+READOUT = "readout"  # the last of a network's layers, after block1, block2, …
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Summary:
     train: Spread | None
     published: float | None
     epochs: tuple[int, ...]  # of each record
+    angles: dict[str, Spread | None]  # by layer: to backprop's gradient, degrees, when last measured
+    diagnosed: tuple[int, ...]  # the epoch of that, of each record that was diagnosed
     seconds: float  # mean over the runs
     memory: int  # largest peak, bytes
 
@@ -79,6 +83,11 @@ class Summary:
     def seeds(self) -> tuple[int, ...]:
         """Of the runs."""
         return tuple(record.seed for record in self.records)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Of which angles were measured, from the input up."""
+        return in_order(self.angles)
 
     @property
     def gap(self) -> float | None:
@@ -121,6 +130,11 @@ class Section:
         return any(row.gap is not None for row in self.rows)
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Of which angles were measured in some row, from the input up."""
+        return in_order(layer for row in self.rows for layer in row.angles)
+
+    @property
     def datasets(self) -> list[str]:
         """Of its rows, each once."""
         return list(dict.fromkeys(row.dataset for row in self.rows))
@@ -129,6 +143,11 @@ class Section:
     def is_matrix(self) -> bool:
         """Whether some method was measured on several data sets, beside another one."""
         return len(self.methods) > 1 and len(self.rows) > len(self.methods)
+
+
+def in_order(layers: Iterable[str]) -> tuple[str, ...]:
+    """Each layer once: blocks by their number, and the readout."""
+    return tuple(sorted(set(layers), key=lambda name: (name == READOUT, len(name), name)))
 
 
 def _placed(folder: str, recipe: str) -> str:

@@ -15,6 +15,7 @@ from infohebb.report.collect import read_all, sections
 from infohebb.report.summary import Section, Spread, Summary
 
 EMPTY = "No records."
+ANGLES = "Angle to backprop's gradient (degrees)"
 STYLES = {"above": "green", "near": "", "below": "yellow", "": ""}
 
 
@@ -82,6 +83,27 @@ def matrix_text(row: Summary | None) -> str:
     return text if row.published is None else f"{text} ({units.published(row.published, row.measure.quantity)})"
 
 
+def angle_heads(section: Section) -> list[str]:
+    """The columns of the table of angles."""
+    return ["row", "after epoch", *section.layers]
+
+
+def angle_lines(section: Section) -> list[list[str]]:
+    """The angle of each layer when last measured, mean ± s.d., of every row that was diagnosed."""
+    return [
+        [row.row, units.whole_numbers(row.diagnosed), *(angle_text(row.angles.get(layer)) for layer in section.layers)]
+        for row in section.rows
+        if row.angles
+    ]
+
+
+def angle_text(spread: Spread | None) -> str:
+    """Mean ± s.d., without the s.d. where there is but one run."""
+    if spread is None:
+        return units.NOTHING
+    return units.degrees(spread.mean) + ("" if spread.sd is None else f" ± {units.degrees(spread.sd)}")
+
+
 def markdown(records: Iterable[Record]) -> str:
     """One pipe table per recipe and split, and the matrix where rows make one."""
     return "\n".join(_markdown_section(section) for section in sections(records)) or f"{EMPTY}\n"
@@ -99,13 +121,18 @@ def terminal(records: Iterable[Record]) -> Group:
 
 
 def _markdown_section(section: Section) -> str:
-    body = [[_code(name), *rest] for name, *rest in map(cells, section.rows)]
-    parts = [f"## {section.title}\n", _pipes(heads(section), body)]
+    parts = [f"## {section.title}\n", _pipes(heads(section), _named(map(cells, section.rows)))]
     if section.is_matrix:
         texts = [list(map(matrix_text, line)) for line in matrix(section)]
-        lines = [[_code(dataset), *line] for dataset, line in zip(section.datasets, texts, strict=True)]
-        parts += ["Measured (published):\n", _pipes(["", *map(_code, section.methods)], lines)]
+        lines = [[dataset, *line] for dataset, line in zip(section.datasets, texts, strict=True)]
+        parts += ["Measured (published):\n", _pipes(["", *map(_code, section.methods)], _named(lines))]
+    if section.layers:
+        parts += [f"{ANGLES}, when last measured:\n", _pipes(angle_heads(section), _named(angle_lines(section)))]
     return "\n".join(parts)
+
+
+def _named(lines: Iterable[Sequence[str]]) -> list[list[str]]:
+    return [[_code(name), *rest] for name, *rest in lines]
 
 
 def _pipes(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

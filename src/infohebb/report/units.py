@@ -24,6 +24,11 @@ def published(value: float | None, quantity: str = "accuracy") -> str:
     return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
 
 
+def degrees(value: float) -> str:
+    """An angle, to a tenth."""
+    return f"{value:.1f}"
+
+
 def signed(value: float | None, quantity: str = "accuracy") -> str:
     """A difference with its sign; a zero after rounding has none."""
     if value is None:

@@ -1,7 +1,8 @@
-"""Floor 3: the loop, evaluation, optimizers, seeding, checkpoints; names no rule."""
+"""Floor 3: the loop, evaluation, optimizers, seeding, checkpoints, diagnosis; names no rule."""
 
+from infohebb.training.diagnose import Diagnose
 from infohebb.training.evaluation import evaluate, predict
 from infohebb.training.loop import Checkpoints, train
 from infohebb.training.optimizers import make_optimizer
 
-__all__ = ["Checkpoints", "evaluate", "make_optimizer", "predict", "train"]
+__all__ = ["Checkpoints", "Diagnose", "evaluate", "make_optimizer", "predict", "train"]

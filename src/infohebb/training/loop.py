@@ -17,6 +17,7 @@ from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.devices import keep_freed_memory, pick_device
+from infohebb.training.diagnose import Alignment, Diagnose, prepare_alignment
 from infohebb.training.epoch import empty_curves, extend_curves, learn_epoch
 from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import check_step, make_optimizer, scale_rates
@@ -65,6 +66,10 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument
         lambda given: given is None or isinstance(given, Checkpoints),
         "infohebb.training.Checkpoints(folder), or None",
     ),
+    "diagnose": (
+        lambda given: given is None or isinstance(given, Diagnose),
+        "infohebb.training.Diagnose(Backprop()), or None",
+    ),
 }
 
 
@@ -83,6 +88,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     seed: int | None = 0,
     held_out: Literal["test", "validation"] = "test",
     checkpoints: Checkpoints | None = None,
+    diagnose: Diagnose | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train `network` by `rule` on `data`, in place, and return its curves, epoch by epoch.
@@ -94,8 +100,11 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
+    `diagnose=Diagnose(Backprop(), every=2)` measures before learning and after every second epoch how each layer's
+    gradient lies to backprop's, on one batch of training samples, not augmented; it changes nothing that is learned.
     Curves: `epoch`, `train_loss`, `train_accuracy` (percent, while learning), `test_accuracy` (or `test_error`,
-    `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block.
+    `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block, and if asked for `alignment`: its own
+    `epoch`, `angle` (degrees) and `norm_ratio` by layer, None where a layer has no gradient.
     Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
     """
     check_settings(locals())
@@ -119,7 +128,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         words |= {"precision": precision, "seed": seed if seed is None else int(seed)}
         words |= {"rule": _public(rule), "optimizer": _words(stepper)}
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
-        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept)
+        alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
+        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment)
         return run.to_the_end(show=progress)
 
 
@@ -177,10 +187,13 @@ class _Run:
     factor: float
     held_out: str
     checkpoints: Checkpoints | None
+    alignment: Alignment | None
 
     def to_the_end(self, *, show: bool) -> dict[str, Any]:
         """All epochs that are still to be done."""
         done = self._resume() or Progress(0, empty_curves())
+        if done.epoch == 0:
+            self._diagnose(0, done.curves)
         title, per_epoch = type(self.rule).__name__, len(self.source)
         with progress_bar(title, per_epoch * self.epochs, per_epoch * done.epoch, show=show) as advance:
             for epoch in range(done.epoch + 1, self.epochs + 1):
@@ -198,9 +211,14 @@ class _Run:
             name, value = score(self.network, pairs)
             scored = (f"{self.held_out}_{name}", value)
         extend_curves(curves, tally, self._by_kind(rates), scored, began)
+        self._diagnose(epoch, curves)
         if self.checkpoints is not None:
             folder, config = self.checkpoints.folder, dict(self.checkpoints.config)
             save_checkpoint(folder, Progress(epoch, curves), self.network, self.rule, self.optimizer, config)
+
+    def _diagnose(self, epoch: int, curves: dict[str, Any]) -> None:
+        if self.alignment is not None:
+            self.alignment.after(epoch, curves)
 
     def _by_kind(self, rates: dict[int, float]) -> dict[str, float]:
         kinds = list(self.rule.groups(self.network))

@@ -26,6 +26,10 @@ class Source(Protocol):
         """The test or validation data, or None."""
         ...
 
+    def sample(self) -> Pair:
+        """One batch of training samples, always the same and not augmented."""
+        ...
+
     def checksum(self) -> int | None:
         """What tells these training data from others, if anybody knows."""
         ...
@@ -64,6 +68,11 @@ class DataSetSource:
         """The training samples as they are, in order: for a last score."""
         return self._plain(self.data.train)
 
+    def sample(self) -> Pair:
+        """A batch drawn by a generator of its own: as stored, samples may be sorted by class."""
+        drawn = batches(self.data.train, self.size, shuffle=True, generator=torch.Generator().manual_seed(0))
+        return self._ready(*next(drawn))
+
     def __len__(self) -> int:
         return count_batches(len(self.data.train.targets), self.size)
 
@@ -99,6 +108,10 @@ class LoaderSource:
     def final_training(self) -> Iterator[Pair]:
         """The loader's batches once more."""
         return self.training()
+
+    def sample(self) -> Pair:
+        """Raises MismatchError: to read from a loader may change what it gives next."""
+        raise MismatchError("a loader has no batch to set apart for diagnose; give arrays (x, y) or a DataSet")
 
     def checksum(self) -> None:
         """Nobody knows what a loader will give."""
