@@ -1,5 +1,6 @@
 """Local rules in scikit-learn's terms: fit, predict, pipelines, grid searches."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,17 +13,16 @@ from jaxtyping import Float, Int64
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from infohebb.data import Split, batches, count_batches
-from infohebb.errors import LabelError, MismatchError, WrongTypeError, is_whole
+from infohebb.errors import LabelError, MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.networks import MLP
 from infohebb.networks.parts import check_sizes
 from infohebb.rules import KernelizedBottleneck, LearningRule
 from infohebb.training import predict
-from infohebb.training.devices import pick_device
 from infohebb.training.epoch import learn_epoch
 from infohebb.training.evaluation import home_of
 from infohebb.training.loop import SETTINGS, prepare_optimizer
@@ -47,7 +47,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
         lambda given: isinstance(given, (str, Mapping)),
         'a name such as "adam", or a dict such as {"name": "sgd", "momentum": 0.9}',
     ),
-    "device": SETTINGS["device"],
+    "learning_rate": (
+        lambda given: given is None or is_number(given) or isinstance(given, Mapping),
+        'a number, a dict such as {"local": 0.001, "readout": 0.01}, or None',
+    ),
 }
 
 
@@ -55,21 +58,22 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     """A classifier whose fully connected network is trained by a local rule.
 
     `rule`: any rule on layered networks, of which a copy learns; None is `KernelizedBottleneck(kernel="cosine")`.
-    `hidden`: widths of the hidden layers. `groups` of their divisive normalisation: a number that divides each width,
-    0 for none; None is the largest, up to 32, that leaves two neurons or more in each group, and no normalisation if
-    there is no such number. `nonlinearity` is MLP's. `epochs` passes over the data in batches of `batch`, by an
-    `optimizer` of torch's, its name or a dict of name and options; `learning_rate` is a number or one per kind of
-    parameters, such as {"local": 1e-3, "readout": 1e-2}, which are also what None gives. With `warm_start` another `fit`
-    goes on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers stay as they were.
-    `verbose` shows a progress bar on a terminal. On a GPU (`device`) it pickles as torch does, for a machine with one.
+    `hidden`: widths of the hidden layers, or one width. `groups` of their divisive normalisation: a number that divides
+    each width, 0 for no normalisation; None is the largest number, up to 32, that leaves two neurons or more in each
+    group, and no normalisation where there is none. `nonlinearity`: one of MLP's. `epochs`: passes over the data, in
+    batches of `batch`. `optimizer`: one of torch's, by name, or a dict of name and options. `learning_rate`: a number,
+    or one per kind of parameters, as None means {"local": 1e-3, "readout": 1e-2}. With `warm_start` another `fit` goes
+    on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose`
+    shows a progress bar on a terminal.
 
-    Computes in float32 where X is float32, else in float64. Inputs are not rescaled: StandardScaler does it.
+    Computes on the CPU, in float32 where X is float32, else in float64. Features are taken as they are; StandardScaler
+    brings them to one scale.
 
     Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
-    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, per epoch).
+    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name)
         self,
         rule=None,
         hidden=(128, 128),
@@ -83,7 +87,6 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         warm_start=False,
         random_state=None,
         verbose=False,
-        device="cpu",
     ):
         self.rule = rule
         self.hidden = hidden
@@ -96,7 +99,6 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
-        self.device = device
 
     def fit(self, X: Any, y: Any) -> "LocalClassifier":
         """Train a new network on X (n, features), dense or sparse, and labels y (n) of any kind.
@@ -107,20 +109,20 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         first = not (self.warm_start and hasattr(self, "network_"))
         X, y = self._check(X, y, reset=first)
         if first:
-            self._start(X.dtype, unique_labels(y))
+            self._start(X, np.unique(y))
         return self._learn(X, y, self.epochs)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> "LocalClassifier":
         """One pass over X (n, features) and y (n), going on with weights, rule and optimizer as they are.
 
-        The first call needs `classes`, all labels that will ever come; it then equals `fit` with one epoch. With one
-        sample, rules that compare samples teach the readout only.
-        Raises ValueError, also for new classes, and the errors of `fit`.
+        The first call needs `classes`, all labels that will ever come. n calls with the same data are what `fit` with
+        n epochs does. One sample will do, but a rule that compares samples teaches then the readout only.
+        Raises ValueError, also for labels that are not among the classes, and the errors of `fit`.
         """
         first = not hasattr(self, "network_")
         X, y = self._check(X, y, reset=first)
         if first:
-            self._start(X.dtype, all_classes(classes))
+            self._start(X, all_classes(classes))
         elif classes is not None and not np.array_equal(self.classes_, all_classes(classes)):
             raise LabelError(f"classes {classes} are not those of the first call, {self.classes_}; leave them out")
         return self._learn(X, y, 1)
@@ -152,27 +154,25 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         return X, y
 
-    def _start(self, precision: np.dtype, classes: np.ndarray) -> None:
-        """A new network, rule and optimizer; all that is random in this estimator's life follows from here."""
-        self.classes_ = classes
-        self._random = np.random.RandomState(self._draw(check_random_state(self.random_state)))
-        dtype, device = (torch.float32 if precision == np.float32 else torch.float64), pick_device(self.device)
-        with seeded(self._draw(self._random), device):
-            network = self._network().to(device, dtype)
+    def _start(self, X: Any, classes: np.ndarray) -> None:
+        """A new network for X (n, features), rule and optimizer; one draw from `random_state` decides all chance."""
+        dtype = torch.float32 if X.dtype == np.float32 else torch.float64
+        with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
+            network = self._network(X.shape[1], len(classes)).to(dtype)
             rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
             rule.attach(network)
-            rule.to(device, dtype)
+            rule.to(dtype)
+            self._random_numbers = torch.get_rng_state()
         self.optimizer_ = prepare_optimizer(rule, network, self._optimizer_options(rule.groups(network)))
-        self.network_, self.rule_ = network, rule
+        self.network_, self.rule_, self.classes_ = network, rule, classes
         self.loss_curve_, self.n_iter_ = [], 0
 
-    def _network(self) -> MLP:
+    def _network(self, features: int, classes: int) -> MLP:
         hidden = (self.hidden,) if is_whole(self.hidden) else self.hidden
         check_sizes(hidden=hidden)
         groups = largest_groups(hidden) if self.groups is None else self.groups
         norm = {"groups": groups} if groups else None
-        sizes = (self.n_features_in_, len(self.classes_), hidden)
-        return MLP(*sizes, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
+        return MLP(features, classes, hidden, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
 
     def _optimizer_options(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
         options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
@@ -184,8 +184,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _learn(self, X: Any, y: np.ndarray, epochs: int) -> "LocalClassifier":
         labels = LabelEncoder().fit(self.classes_).transform(y)
-        device, dtype = home_of(self.network_)
-        source = LoaderSource(Rows(X, torch.from_numpy(labels), int(self.batch)), device, dtype)
+        source = LoaderSource(Rows(X, torch.from_numpy(labels), int(self.batch)), *home_of(self.network_))
         title, show = type(self.rule_).__name__, bool(self.verbose)
         with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
             for epoch in range(1, epochs + 1):
@@ -194,7 +193,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _epoch(self, source: LoaderSource, after_batch: Any) -> None:
-        with seeded(self._draw(self._random), source.device):
+        with self._own_random_numbers():
             tally = learn_epoch(self.network_, self.rule_, self.optimizer_, source.training(), after_batch)
         self.loss_curve_.append(tally.mean(tally.losses))
         self.n_iter_ += 1
@@ -202,11 +201,15 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X: Any) -> Float[Tensor, "m classes"]:
         check_is_fitted(self, "network_")
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
-        return torch.cat([predict(self.network_, dense(X[part])) for part in gen_batches(X.shape[0], 1024)]).cpu()
+        return torch.cat([predict(self.network_, dense(X[part])) for part in gen_batches(X.shape[0], 1024)])
 
-    @staticmethod
-    def _draw(random: np.random.RandomState) -> int:
-        return int(random.randint(2**31 - 1))
+    @contextlib.contextmanager
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Go on with torch's random numbers where this estimator left them, and give the caller's back."""
+        with torch.random.fork_rng([]):
+            torch.set_rng_state(self._random_numbers)
+            yield
+            self._random_numbers = torch.get_rng_state()
 
 
 @dataclass(frozen=True)
@@ -242,4 +245,4 @@ def all_classes(classes: Any) -> np.ndarray:
     """The classes (k,) that the first call of `partial_fit` is given, sorted.  Raises LabelError if it is not."""
     if classes is None:
         raise LabelError("classes must be passed on the first call to partial_fit: all labels that will ever come")
-    return unique_labels(classes)
+    return np.unique(classes)
