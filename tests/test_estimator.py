@@ -102,16 +102,20 @@ def test_its_rule_learns_hidden_layers_where_a_readout_alone_does_not_do():
 
 
 def test_fit_does_what_train_does():
-    model = small(epochs=4, batch=32).fit(X, Y)
+    model = small(batch=32, epochs=4).fit(X, Y)
     with seeded(int(np.random.RandomState(0).randint(2**31 - 1))):
         network = MLP(4, 3, (16,), divisive_norm={"groups": 8}, bias=True).double()
         optimizer = {"name": "adam", "lr": {"local": 1e-3, "readout": 1e-2}}
         settings = {"epochs": 4, "batch": 32, "optimizer": optimizer, "seed": None, "progress": False}
         curves = train(network, KernelizedBottleneck("cosine"), (X, Y), **settings)
-    assert_same_network = {key: torch.equal(value, network.state_dict()[key]) for key, value in weights(model).items()}
-    assert all(assert_same_network.values())
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in weights(model).items())
     assert model.loss_curve_ == curves["train_loss"]
     assert model.n_iter_ == 4
+
+
+@pytest.mark.parametrize("hidden", [16, [16], np.int64(16)])
+def test_hidden_widths_may_be_one_number_or_a_list(hidden):
+    assert_same(small(hidden=hidden).fit(X, Y), small(hidden=(16,)).fit(X, Y))
 
 
 # precision
@@ -125,6 +129,12 @@ def test_it_computes_in_the_precision_of_its_input(rule, given, computed):
     moments = [value for table in model.optimizer_.state.values() for value in table.values() if value.dim()]
     assert {value.dtype for value in moments} == {computed}
     assert model.predict_proba(X.astype(given)).dtype == given
+
+
+def test_it_goes_on_in_the_precision_that_it_began_in():
+    model = small().fit(X.astype(np.float32), Y).partial_fit(X, Y)
+    assert {value.dtype for value in weights(model).values()} == {torch.float32}
+    assert model.predict_proba(X).dtype == np.float32
 
 
 @pytest.mark.parametrize("given", [np.int64, np.uint8, np.float16, ">f8"])

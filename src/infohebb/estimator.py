@@ -23,6 +23,7 @@ from infohebb.networks import MLP
 from infohebb.networks.parts import check_sizes
 from infohebb.rules import KernelizedBottleneck, LearningRule
 from infohebb.training import predict
+from infohebb.training.devices import keep_freed_memory
 from infohebb.training.epoch import learn_epoch
 from infohebb.training.evaluation import home_of
 from infohebb.training.loop import SETTINGS, prepare_optimizer
@@ -66,14 +67,14 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose`
     shows a progress bar on a terminal.
 
-    Computes on the CPU, in float32 where X is float32, else in float64. Features are taken as they are; StandardScaler
-    brings them to one scale.
+    Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
+    taken as they are; StandardScaler brings them to one scale.
 
     Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
     `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch).
     """
 
-    def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name)
+    def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name, and taken as it is: `fit` looks at it)
         self,
         rule=None,
         hidden=(128, 128),
@@ -170,9 +171,10 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     def _network(self, features: int, classes: int) -> MLP:
         hidden = (self.hidden,) if is_whole(self.hidden) else self.hidden
         check_sizes(hidden=hidden)
-        groups = largest_groups(hidden) if self.groups is None else self.groups
+        widths = [int(width) for width in hidden]
+        groups = largest_groups(widths) if self.groups is None else int(self.groups)
         norm = {"groups": groups} if groups else None
-        return MLP(features, classes, hidden, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
+        return MLP(features, classes, widths, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
 
     def _optimizer_options(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
         options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
@@ -183,6 +185,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         return {"lr": self.learning_rate, **options}
 
     def _learn(self, X: Any, y: np.ndarray, epochs: int) -> "LocalClassifier":
+        keep_freed_memory()
         labels = LabelEncoder().fit(self.classes_).transform(y)
         source = LoaderSource(Rows(X, torch.from_numpy(labels), int(self.batch)), *home_of(self.network_))
         title, show = type(self.rule_).__name__, bool(self.verbose)
@@ -201,7 +204,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X: Any) -> Float[Tensor, "m classes"]:
         check_is_fitted(self, "network_")
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
-        return torch.cat([predict(self.network_, dense(X[part])) for part in gen_batches(X.shape[0], 1024)])
+        return torch.cat([predict(self.network_, dense(X[part])) for part in gen_batches(X.shape[0], 1024)]).cpu()
 
     @contextlib.contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
