@@ -65,7 +65,7 @@ def own_checks(estimator):
 
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)
 def test_scikit_learns_own_checks_all_pass_with_every_rule(rule):
-    checks = own_checks(LocalClassifier(rule, epochs=8))
+    checks = own_checks(LocalClassifier(rule, epochs=5))
     assert [name for name, status in checks if status not in ("passed", "skipped")] == []
     skipped = {name for name, status in checks if status == "skipped"}
     assert skipped <= {"check_array_api_input", "check_classifier_data_not_an_array"}  # no pandas, no array API here
@@ -82,7 +82,7 @@ def test_no_check_is_left_out_that_mlp_classifier_passes():
 
 @pytest.mark.parametrize(
     ("data", "least"),
-    [(load_iris(return_X_y=True), 0.9), (load_digits(return_X_y=True), 0.95), (make_moons(400, noise=0.2), 0.9)],
+    [(load_iris(return_X_y=True), 0.9), (load_digits(return_X_y=True), 0.95), (make_moons(400, noise=0.2, random_state=0), 0.9)],
     ids=["iris", "digits", "moons"],
 )
 def test_it_learns_small_data_with_its_defaults(data, least):

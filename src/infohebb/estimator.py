@@ -63,9 +63,10 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     each width, 0 for no normalisation; None is the largest number, up to 32, that leaves two neurons or more in each
     group, and no normalisation where there is none. `nonlinearity`: one of MLP's. `epochs`: passes over the data, in
     batches of `batch`. `optimizer`: one of torch's, by name, or a dict of name and options. `learning_rate`: a number,
-    or one per kind of parameters, as None means {"local": 1e-3, "readout": 1e-2}. With `warm_start` another `fit` goes
-    on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose`
-    shows a progress bar on a terminal.
+    or one for each kind in `rule.groups(network)`; None, if the optimizer's options have no `lr` either, is 1e-2 for
+    kind "readout" and 1e-3 for the others. With `warm_start` another `fit` goes on where the last one ended.
+    `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose` shows a progress bar on a
+    terminal.
 
     Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
     taken as they are; StandardScaler brings them to one scale.
@@ -238,7 +239,7 @@ def dense(rows: Any) -> np.ndarray:
 
 
 def largest_groups(widths: Sequence[int]) -> int | None:
-    """The most groups, up to MOST_GROUPS, that cut each width into equal groups of two or more; None if none do."""
+    """The most groups, 2 to MOST_GROUPS, that cut each width into equal groups of two or more; None if none do."""
     common, narrowest = math.gcd(*widths), min(widths, default=0)
     fitting = [c for c in range(2, min(MOST_GROUPS, narrowest // 2) + 1) if common % c == 0]
     return max(fitting, default=None)
