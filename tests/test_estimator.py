@@ -82,7 +82,11 @@ def test_no_check_is_left_out_that_mlp_classifier_passes():
 
 @pytest.mark.parametrize(
     ("data", "least"),
-    [(load_iris(return_X_y=True), 0.9), (load_digits(return_X_y=True), 0.95), (make_moons(400, noise=0.2, random_state=0), 0.9)],
+    [
+        (load_iris(return_X_y=True), 0.9),
+        (load_digits(return_X_y=True), 0.95),
+        (make_moons(400, noise=0.2, random_state=0), 0.9),
+    ],
     ids=["iris", "digits", "moons"],
 )
 def test_it_learns_small_data_with_its_defaults(data, least):
