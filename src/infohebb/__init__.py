@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infohebb.estimator import LocalClassifier
     from infohebb.experiments.build import load_network
     from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered
     from infohebb.rules import Backprop, Diagnostics, KernelizedBottleneck, LastLayer, LearningRule
@@ -20,6 +21,7 @@ _HOME = {
     "LastLayer": "infohebb.rules",
     "Layered": "infohebb.networks",
     "LearningRule": "infohebb.rules",
+    "LocalClassifier": "infohebb.estimator",
     "MLP": "infohebb.networks",
     "evaluate": "infohebb.training",
     "load_network": "infohebb.experiments.build",
@@ -37,6 +39,7 @@ __all__ = [
     "LastLayer",
     "Layered",
     "LearningRule",
+    "LocalClassifier",
     "evaluate",
     "load_network",
     "predict",

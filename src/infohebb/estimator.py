@@ -1,0 +1,252 @@
+"""Local rules in scikit-learn's terms: fit, predict, pipelines, grid searches."""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from infohebb.data import Split, batches, count_batches
+from infohebb.errors import LabelError, MismatchError, WrongTypeError, is_number, is_whole
+from infohebb.networks import MLP
+from infohebb.networks.parts import check_sizes
+from infohebb.rules import KernelizedBottleneck, LearningRule
+from infohebb.training import predict
+from infohebb.training.devices import keep_freed_memory
+from infohebb.training.epoch import learn_epoch
+from infohebb.training.evaluation import home_of
+from infohebb.training.loop import SETTINGS, prepare_optimizer
+from infohebb.training.progress import Note, progress_bar
+from infohebb.training.seeding import seeded
+from infohebb.training.sources import LoaderSource, Pair
+
+MOST_GROUPS = 32
+LOCAL_RATE, READOUT_RATE = 1e-3, 1e-2
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
+    "rule": (
+        lambda rule: rule is None or isinstance(rule, LearningRule),
+        "a rule that is made, such as KernelizedBottleneck(), or None",
+    ),
+    "groups": (
+        lambda groups: groups is None or is_whole(groups),
+        "a whole number, 0 for no divisive normalisation, or None for as many as fit",
+    ),
+    "epochs": SETTINGS["training.epochs"],
+    "batch": (lambda batch: is_whole(batch) and batch >= 1, "a whole number of at least 1"),
+    "optimizer": (
+        lambda given: isinstance(given, (str, Mapping)),
+        'a name such as "adam", or a dict such as {"name": "sgd", "momentum": 0.9}',
+    ),
+    "learning_rate": (
+        lambda given: given is None or is_number(given) or isinstance(given, Mapping),
+        'a number, a dict such as {"local": 0.001, "readout": 0.01}, or None',
+    ),
+}
+
+
+class LocalClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier whose fully connected network is trained by a local rule.
+
+    `rule`: any rule on layered networks, of which a copy learns; None is `KernelizedBottleneck(kernel="cosine")`.
+    `hidden`: widths of the hidden layers, or one width. `groups` of their divisive normalisation: a number that divides
+    each width, 0 for no normalisation; None is the largest number, up to 32, that leaves two neurons or more in each
+    group, and no normalisation where there is none. `nonlinearity`: one of MLP's. `epochs`: passes over the data, in
+    batches of `batch`. `optimizer`: one of torch's, by name, or a dict of name and options. `learning_rate`: a number,
+    or one for each kind in `rule.groups(network)`; None, if the optimizer's options have no `lr` either, is 1e-2 for
+    kind "readout" and 1e-3 for the others. With `warm_start` another `fit` goes on where the last one ended.
+    `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose` shows a progress bar on a
+    terminal.
+
+    Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
+    taken as they are; StandardScaler brings them to one scale.
+
+    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
+    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch).
+    """
+
+    def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name, and taken as it is: `fit` looks at it)
+        self,
+        rule=None,
+        hidden=(128, 128),
+        *,
+        groups=None,
+        nonlinearity="leaky_relu",
+        epochs=50,
+        batch=64,
+        optimizer="adam",
+        learning_rate=None,
+        warm_start=False,
+        random_state=None,
+        verbose=False,
+    ):
+        self.rule = rule
+        self.hidden = hidden
+        self.groups = groups
+        self.nonlinearity = nonlinearity
+        self.epochs = epochs
+        self.batch = batch
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> "LocalClassifier":
+        """Train a new network on X (n, features), dense or sparse, and labels y (n) of any kind.
+
+        Raises ValueError for data that scikit-learn refuses, UsageError (one too) for settings that cannot be, and
+        NonFiniteLossError.
+        """
+        first = not (self.warm_start and hasattr(self, "network_"))
+        X, y = self._check(X, y, reset=first)
+        if first:
+            self._start(X, np.unique(y))
+        return self._learn(X, y, self.epochs)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> "LocalClassifier":
+        """One pass over X (n, features) and y (n), going on with weights, rule and optimizer as they are.
+
+        The first call needs `classes`, all labels that will ever come. n calls with the same data are what `fit` with
+        n epochs does. One sample will do, but a rule that compares samples teaches then the readout only.
+        Raises ValueError, also for labels that are not among the classes, and the errors of `fit`.
+        """
+        first = not hasattr(self, "network_")
+        X, y = self._check(X, y, reset=first)
+        if first:
+            self._start(X, all_classes(classes))
+        elif classes is not None and not np.array_equal(self.classes_, all_classes(classes)):
+            raise LabelError(f"classes {classes} are not those of the first call, {self.classes_}; leave them out")
+        return self._learn(X, y, 1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class (m,) of each sample of X (m, features)."""
+        winners = self._logits(X).argmax(1)  # first, for it tells whether there are classes
+        return self.classes_[winners.numpy()]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (m, classes), in the order of `classes_`: the softmax of the network's outputs."""
+        return self._logits(X).softmax(1).numpy()
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of `predict_proba` (m, classes), finite also where it is 0."""
+        return self._logits(X).log_softmax(1).numpy()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
+        for name, (fits, wanted) in CHECKS.items():
+            value = getattr(self, name)
+            if not fits(value):
+                raise WrongTypeError(f"{name} = {value!r}: give {wanted}")
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+        check_classification_targets(y)
+        return X, y
+
+    def _start(self, X: Any, classes: np.ndarray) -> None:
+        """A new network for X (n, features), rule and optimizer; one draw from `random_state` decides all chance."""
+        dtype = torch.float32 if X.dtype == np.float32 else torch.float64
+        with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
+            network = self._network(X.shape[1], len(classes)).to(dtype)
+            rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+            rule.attach(network)
+            rule.to(dtype)
+            self._random_numbers = torch.get_rng_state()
+        self.optimizer_ = prepare_optimizer(rule, network, self._optimizer_options(rule.groups(network)))
+        self.network_, self.rule_, self.classes_ = network, rule, classes
+        self.loss_curve_, self.n_iter_ = [], 0
+
+    def _network(self, features: int, classes: int) -> MLP:
+        hidden = (self.hidden,) if is_whole(self.hidden) else self.hidden
+        check_sizes(hidden=hidden)
+        widths = [int(width) for width in hidden]
+        groups = largest_groups(widths) if self.groups is None else int(self.groups)
+        norm = {"groups": groups} if groups else None
+        return MLP(features, classes, widths, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
+
+    def _optimizer_options(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
+        options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
+        if self.learning_rate is None:
+            return {"lr": {kind: READOUT_RATE if kind == "readout" else LOCAL_RATE for kind in kinds}, **options}
+        if "lr" in options:
+            raise MismatchError("learning_rate and the optimizer's lr are both given; leave one out")
+        return {"lr": self.learning_rate, **options}
+
+    def _learn(self, X: Any, y: np.ndarray, epochs: int) -> "LocalClassifier":
+        keep_freed_memory()
+        labels = LabelEncoder().fit(self.classes_).transform(y)
+        source = LoaderSource(Rows(X, torch.from_numpy(labels), int(self.batch)), *home_of(self.network_))
+        title, show = type(self.rule_).__name__, bool(self.verbose)
+        with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
+            for epoch in range(1, epochs + 1):
+                note = Note(f"epoch {epoch}/{epochs}", show=show)
+                self._epoch(source, lambda tally, note=note: advance(note.after_batch(tally)))
+        return self
+
+    def _epoch(self, source: LoaderSource, after_batch: Any) -> None:
+        with self._own_random_numbers():
+            tally = learn_epoch(self.network_, self.rule_, self.optimizer_, source.training(), after_batch)
+        self.loss_curve_.append(tally.mean(tally.losses))
+        self.n_iter_ += 1
+
+    def _logits(self, X: Any) -> Float[Tensor, "m classes"]:
+        check_is_fitted(self, "network_")
+        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        return torch.cat([predict(self.network_, dense(X[part])) for part in gen_batches(X.shape[0], 1024)]).cpu()
+
+    @contextlib.contextmanager
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Go on with torch's random numbers where this estimator left them, and give the caller's back."""
+        with torch.random.fork_rng([]):
+            torch.set_rng_state(self._random_numbers)
+            yield
+            self._random_numbers = torch.get_rng_state()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Batches of the rows of X (n, features), an array or a sparse matrix, with their labels, in random order."""
+
+    X: Any
+    labels: Int64[Tensor, "n"]
+    size: int
+
+    def __iter__(self) -> Iterator[Pair]:
+        numbers = torch.arange(len(self.labels))
+        for index, labels in batches(Split(numbers, self.labels), self.size, shuffle=True):
+            yield torch.from_numpy(dense(self.X[index.numpy()])), labels
+
+    def __len__(self) -> int:
+        return count_batches(len(self.labels), self.size)
+
+
+def dense(rows: Any) -> np.ndarray:
+    """Rows (m, features) as an array, if they are sparse."""
+    return rows if isinstance(rows, np.ndarray) else rows.toarray()
+
+
+def largest_groups(widths: Sequence[int]) -> int | None:
+    """The most groups, 2 to MOST_GROUPS, that cut each width into equal groups of two or more; None if none do."""
+    common, narrowest = math.gcd(*widths), min(widths, default=0)
+    fitting = [c for c in range(2, min(MOST_GROUPS, narrowest // 2) + 1) if common % c == 0]
+    return max(fitting, default=None)
+
+
+def all_classes(classes: Any) -> np.ndarray:
+    """The classes (k,) that the first call of `partial_fit` is given, sorted.  Raises LabelError if it is not."""
+    if classes is None:
+        raise LabelError("classes must be passed on the first call to partial_fit: all labels that will ever come")
+    return np.unique(classes)

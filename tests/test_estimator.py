@@ -1,0 +1,459 @@
+"""LocalClassifier, held to scikit-learn's own checks and to what its docstring says."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, make_moons
+from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from infohebb import MLP, Backprop, KernelizedBottleneck, LastLayer, LocalClassifier, train
+from infohebb.errors import (
+    GroupingError,
+    MismatchError,
+    NonFiniteLossError,
+    UnknownKeyError,
+    UnknownNameError,
+    WrongTypeError,
+)
+from infohebb.estimator import largest_groups
+from infohebb.functional import kernels
+from infohebb.training.seeding import seeded
+from rules.local_classifier import LocalClassifier as HeadsRule
+
+X, Y = load_iris(return_X_y=True)
+RULES = [None, Backprop(), LastLayer(), HeadsRule()]
+NAMES = ["default", "Backprop", "LastLayer", "rule with parameters of its own"]
+NOT_OURS = ("sample_weight", "multilabel", "multioutput")  # sample weights, and several labels for one sample
+
+
+def small(rule=None, **settings):
+    return LocalClassifier(rule, **{"hidden": (16,), "epochs": 3, "random_state": 0, **settings})
+
+
+def weights(model):
+    return {**model.network_.state_dict(), **{f"rule.{key}": value for key, value in model.rule_.state_dict().items()}}
+
+
+def assert_same(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+
+
+def own_checks(estimator):
+    """Names and outcomes of scikit-learn's checks, sorted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        return sorted((check["check_name"], check["status"]) for check in check_estimator(estimator, on_fail=None))
+
+
+# scikit-learn's checks
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_scikit_learns_own_checks_all_pass_with_every_rule(rule):
+    checks = own_checks(LocalClassifier(rule, epochs=5))
+    assert [name for name, status in checks if status not in ("passed", "skipped")] == []
+    skipped = {name for name, status in checks if status == "skipped"}
+    assert skipped <= {"check_array_api_input", "check_classifier_data_not_an_array"}  # no pandas, no array API here
+
+
+def test_no_check_is_left_out_that_mlp_classifier_passes():
+    reference = {name for name, _ in own_checks(MLPClassifier(max_iter=2))}
+    missing = reference - {name for name, _ in own_checks(small())}
+    assert [name for name in missing if not any(word in name for word in NOT_OURS)] == []
+
+
+# what it learns
+
+
+@pytest.mark.parametrize(
+    ("data", "least"),
+    [
+        (load_iris(return_X_y=True), 0.9),
+        (load_digits(return_X_y=True), 0.95),
+        (make_moons(400, noise=0.2, random_state=0), 0.9),
+    ],
+    ids=["iris", "digits", "moons"],
+)
+def test_it_learns_small_data_with_its_defaults(data, least):
+    x, x_test, y, y_test = train_test_split(*data, random_state=0, stratify=data[1])
+    assert LocalClassifier(random_state=0).fit(x, y).score(x_test, y_test) >= least
+
+
+def test_its_rule_learns_hidden_layers_where_a_readout_alone_does_not_do():
+    x = np.random.default_rng(0).normal(size=(1200, 8)).astype(np.float32)
+    y = x[:, 0] * x[:, 1] > 0
+    accuracy = [
+        LocalClassifier(rule, epochs=25, random_state=0).fit(x[:900], y[:900]).score(x[900:], y[900:])
+        for rule in (None, LastLayer())
+    ]
+    assert accuracy[0] > 0.9
+    assert accuracy[0] > accuracy[1] + 0.1
+
+
+def test_fit_does_what_train_does():
+    model = small(batch=32, epochs=4).fit(X, Y)
+    with seeded(int(np.random.RandomState(0).randint(2**31 - 1))):
+        network = MLP(4, 3, (16,), divisive_norm={"groups": 8}, bias=True).double()
+        optimizer = {"name": "adam", "lr": {"local": 1e-3, "readout": 1e-2}}
+        settings = {"epochs": 4, "batch": 32, "optimizer": optimizer, "seed": None, "progress": False}
+        curves = train(network, KernelizedBottleneck("cosine"), (X, Y), **settings)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in weights(model).items())
+    assert model.loss_curve_ == curves["train_loss"]
+    assert model.n_iter_ == 4
+
+
+@pytest.mark.parametrize("hidden", [16, [16], np.int64(16)])
+def test_hidden_widths_may_be_one_number_or_a_list(hidden):
+    assert_same(small(hidden=hidden).fit(X, Y), small(hidden=(16,)).fit(X, Y))
+
+
+# precision
+
+
+@pytest.mark.parametrize(("given", "computed"), [(np.float64, torch.float64), (np.float32, torch.float32)])
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_it_computes_in_the_precision_of_its_input(rule, given, computed):
+    model = small(rule).fit(X.astype(given), Y)
+    assert {value.dtype for value in weights(model).values()} == {computed}
+    moments = [value for table in model.optimizer_.state.values() for value in table.values() if value.dim()]
+    assert {value.dtype for value in moments} == {computed}
+    assert model.predict_proba(X.astype(given)).dtype == given
+
+
+def test_it_goes_on_in_the_precision_that_it_began_in():
+    model = small().fit(X.astype(np.float32), Y).partial_fit(X, Y)
+    assert {value.dtype for value in weights(model).values()} == {torch.float32}
+    assert model.predict_proba(X).dtype == np.float32
+
+
+@pytest.mark.parametrize("given", [np.int64, np.uint8, np.float16, ">f8"])
+def test_other_numbers_are_computed_in_double(given):
+    assert small().fit(X.astype(given), Y).network_.readout.weight.dtype == torch.float64
+
+
+def test_double_precision_sees_what_single_does_not():
+    near = X * (1 + 1e-12)
+    double, nearby = small().fit(X, Y), small().fit(near, Y)
+    difference = (weights(double)["blocks.0.weight"] - weights(nearby)["blocks.0.weight"]).abs().max()
+    assert 0 < difference < 1e-8
+    assert_same(small().fit(X.astype(np.float32), Y), small().fit(near.astype(np.float32), Y))
+
+
+def test_both_precisions_start_alike_and_agree():
+    single, double = small().fit(X.astype(np.float32), Y), small().fit(X, Y)
+    np.testing.assert_allclose(single.predict_proba(X.astype(np.float32)), double.predict_proba(X), atol=1e-4)
+    assert np.abs(single.predict_proba(X) - double.predict_proba(X)).max() > 0
+
+
+# the user's rule
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule], ids=NAMES[1:])
+def test_fit_leaves_the_users_rule_as_it_was(rule):
+    before = copy.deepcopy(rule)
+    model = small(rule).fit(X, Y)
+    assert model.rule is rule
+    assert model.rule_ is not rule
+    assert repr(rule.__dict__) == repr(before.__dict__)
+
+
+def test_no_rule_is_the_kernelized_bottleneck():
+    assert isinstance(small().fit(X, Y).rule_, KernelizedBottleneck)
+    assert small().rule is None
+
+
+def test_a_clone_has_a_rule_of_its_own_with_the_same_settings():
+    first = small(KernelizedBottleneck(kernel=kernels.gaussian(2.0), gamma=1.5))
+    second = clone(first)
+    assert second.rule is not first.rule
+    assert second.rule.gamma == 1.5
+    assert_same(first.fit(X, Y), second.fit(X, Y))
+
+
+def test_parameters_are_got_and_set():
+    model = small().set_params(rule=LastLayer(), hidden=(8, 4), epochs=1)
+    assert isinstance(model.get_params()["rule"], LastLayer)
+    assert [len(block.weight) for block in model.fit(X, Y).network_.blocks] == [8, 4]
+    assert "LastLayer" in repr(model)
+
+
+# groups
+
+
+@pytest.mark.parametrize(
+    ("widths", "groups"),
+    [
+        ((128, 128), 32),
+        ((1024,), 32),
+        ((100, 50), 25),
+        ((100, 30), 10),
+        ((48,), 24),
+        ((4,), 2),
+        ((7,), None),
+        ((2,), None),
+        ((9, 16), None),
+        ((), None),
+    ],
+)
+def test_groups_are_as_many_as_fit(widths, groups):
+    assert largest_groups(widths) == groups
+    norms = [block.divisive_norm for block in small(hidden=widths, epochs=1).fit(X, Y).network_.blocks]
+    assert [norm and norm.groups for norm in norms] == [groups] * len(widths)
+
+
+def test_groups_are_as_given():
+    assert small(groups=4).fit(X, Y).network_.blocks[0].divisive_norm.groups == 4
+    assert small(groups=0).fit(X, Y).network_.blocks[0].divisive_norm is None
+    assert small(KernelizedBottleneck(groups=4), groups=0).fit(X, Y).rule_.groups_per_block == 4
+
+
+@pytest.mark.parametrize("groups", [3, 16, 32, 1, -4])
+def test_groups_that_do_not_fit_are_refused(groups):
+    with pytest.raises(GroupingError, match=f"{groups} groups"):
+        small(groups=groups).fit(X, Y)
+
+
+# chance
+
+
+def test_the_same_random_state_gives_the_same_bits_and_another_one_others():
+    assert_same(small().fit(X, Y), small().fit(X, Y))
+    assert_same(small(random_state=np.random.RandomState(3)).fit(X, Y), small(random_state=3).fit(X, Y))
+    assert not np.array_equal(small().fit(X, Y).predict_proba(X), small(random_state=1).fit(X, Y).predict_proba(X))
+
+
+def test_without_a_random_state_numpys_global_one_decides():
+    np.random.seed(5)  # noqa: NPY002  (scikit-learn's random_state=None)
+    first, second = small(random_state=None).fit(X, Y), small(random_state=None).fit(X, Y)
+    assert not torch.equal(first.network_.readout.weight, second.network_.readout.weight)
+    np.random.seed(5)  # noqa: NPY002
+    assert_same(first, small(random_state=None).fit(X, Y))
+
+
+def test_torchs_random_numbers_are_left_alone_and_do_not_matter():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    model = small().fit(X, Y).partial_fit(X, Y)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert_same(model, small().fit(X, Y).partial_fit(X, Y))
+
+
+# labels
+
+
+@pytest.mark.parametrize(
+    "names",
+    [np.array(["low", "medium", "very high"]), np.array(["a", "b", "c"], dtype=object), np.array([-7, 3, 100])],
+    ids=["strings", "objects", "gaps"],
+)
+def test_labels_may_be_strings_or_have_gaps(names):
+    y = names[Y]
+    model = small().fit(X, y)
+    assert model.classes_.tolist() == names.tolist()
+    assert model.predict(X).dtype == y.dtype
+    np.testing.assert_array_equal(model.predict(X), names[small().fit(X, Y).predict(X)])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_one_class_is_always_predicted(rule):
+    model = small(rule).fit(X, np.full(len(X), "only"))
+    assert set(model.predict(X)) == {"only"}
+    np.testing.assert_array_equal(model.predict_proba(X), np.ones((len(X), 1)))
+
+
+def test_probabilities_are_the_softmax_of_the_networks_outputs():
+    model = small().fit(X, Y)
+    expected = model.network_(torch.from_numpy(X)).detach().softmax(1).numpy()
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-12)
+    np.testing.assert_allclose(model.predict_log_proba(X), np.log(expected), rtol=1e-9)
+    np.testing.assert_array_equal(model.predict(X), model.classes_[expected.argmax(1)])
+
+
+# inputs
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_array, sparse.coo_array])
+def test_sparse_input_gives_the_same_bits(form):
+    dense, thin = small().fit(X, Y), small().fit(form(X), Y)
+    assert_same(dense, thin)
+    np.testing.assert_array_equal(dense.predict_proba(X), thin.predict_proba(form(X)))
+
+
+@pytest.mark.parametrize("view", [np.asfortranarray(X), X[::-1][::-1], X.tolist()], ids=["columns", "backward", "list"])
+def test_any_layout_in_memory_gives_the_same_bits(view):
+    assert_same(small().fit(view, Y), small().fit(X, Y))
+
+
+def test_many_samples_are_predicted_in_parts():
+    many = np.tile(X, (20, 1))
+    np.testing.assert_allclose(small().fit(X, Y).predict_proba(many)[-150:], small().fit(X, Y).predict_proba(X))
+
+
+# partial_fit
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_partial_fit_n_times_is_fit_with_n_epochs(rule):
+    once, often = small(rule, epochs=3, batch=32).fit(X, Y), small(rule, batch=32)
+    for _ in range(3):
+        often.partial_fit(X, Y, classes=[0, 1, 2])
+    assert_same(once, often)
+    assert once.loss_curve_ == often.loss_curve_
+    assert often.n_iter_ == 3
+
+
+def test_partial_fit_goes_on_after_fit_and_fit_starts_anew():
+    longer = small(epochs=4).fit(X, Y)
+    model = small(epochs=3).fit(X, Y).partial_fit(X, Y)
+    assert_same(longer, model)
+    assert_same(model.fit(X, Y), small(epochs=3).fit(X, Y))
+    assert model.n_iter_ == len(model.loss_curve_) == 3
+
+
+def test_a_warm_start_goes_on():
+    model = small(epochs=2, warm_start=True).fit(X, Y)
+    assert_same(model.fit(X, Y), small(epochs=4).fit(X, Y))
+    assert model.n_iter_ == 4
+    with pytest.raises(ValueError, match="previously unseen labels"):
+        model.fit(X, Y + 1)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_partial_fit_takes_one_sample_at_a_time(rule):
+    model = small(rule)
+    for sample, label in zip(X[::25], Y[::25], strict=True):
+        model.partial_fit(sample[None], [label], classes=[0, 1, 2])
+    assert np.isfinite(model.predict_proba(X)).all()
+    assert model.n_iter_ == 6
+
+
+def test_partial_fit_knows_its_classes():
+    with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):
+        small().partial_fit(X, Y)
+    model = small().partial_fit(X[:50], Y[:50], classes=[2, 0, 1])
+    assert model.predict_proba(X).shape == (150, 3)
+    assert model.partial_fit(X, Y, classes=[0, 1, 2]).n_iter_ == 2
+    with pytest.raises(ValueError, match="are not those of the first call"):
+        model.partial_fit(X, Y, classes=[0, 1])
+    with pytest.raises(ValueError, match="previously unseen labels"):
+        model.partial_fit(X, Y + 1)
+    with pytest.raises(ValueError, match="3 features"):
+        model.partial_fit(X[:, :3], Y)
+
+
+def test_partial_fit_can_begin_again_after_a_first_call_that_failed():
+    model = small(groups=3)
+    with pytest.raises(GroupingError):
+        model.partial_fit(X, Y, classes=[0, 1, 2])
+    assert model.set_params(groups=2).partial_fit(X, Y, classes=[0, 1, 2]).n_iter_ == 1
+
+
+# copies, pipelines, searches
+
+
+def by_joblib(model):
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@pytest.mark.parametrize("through", [lambda model: pickle.loads(pickle.dumps(model)), by_joblib, copy.deepcopy])  # noqa: S301
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_a_copy_predicts_the_same_and_learns_on_the_same(rule, through):
+    model = small(rule).fit(X, Y)
+    other = through(model)
+    np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+    before = copy.deepcopy(model)
+    other.partial_fit(X, Y)
+    assert_same(before, model)
+    assert_same(other, model.partial_fit(X, Y))
+
+
+def test_a_pipeline_and_cross_validation():
+    scores = cross_val_score(make_pipeline(StandardScaler(), small(epochs=20)), X, Y, cv=3)
+    assert scores.mean() > 0.8
+
+
+def test_a_grid_search_over_rules_widths_and_rates():
+    grid = {"rule": [None, Backprop(), LastLayer()], "hidden": [(16,), (8, 8)], "learning_rate": [None, 1e-2]}
+    search = GridSearchCV(small(epochs=2), grid, cv=2).fit(X, Y)
+    assert len(search.cv_results_["params"]) == 12
+    assert search.best_estimator_.n_iter_ == 2
+    assert set(search.best_params_) == {"rule", "hidden", "learning_rate"}
+
+
+# slips
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"rule": Backprop}, WrongTypeError, "rule = .*: give a rule that is made"),
+        ({"rule": "backprop"}, WrongTypeError, "rule = 'backprop': give a rule that is made"),
+        ({"rule": KernelizedBottleneck(groups=4), "groups": 2}, MismatchError, "leave them out of the rule"),
+        ({"rule": KernelizedBottleneck(kernel="cosin")}, UnknownNameError, "did you mean 'cosine'"),
+        ({"hidden": "wide"}, MismatchError, "hidden 'wide': give whole numbers"),
+        ({"hidden": (16.0,)}, MismatchError, "hidden .*: give whole numbers"),
+        ({"hidden": (16, 0)}, MismatchError, "no layer may be empty"),
+        ({"hidden": None}, MismatchError, "hidden None: give whole numbers"),
+        ({"groups": 4.0}, WrongTypeError, "groups = 4.0: give a whole number"),
+        ({"nonlinearity": "rellu"}, UnknownNameError, "did you mean 'relu'"),
+        ({"epochs": 0}, WrongTypeError, "epochs = 0: give a whole number of at least 1"),
+        ({"batch": 0}, WrongTypeError, "batch = 0: give a whole number of at least 1"),
+        ({"batch": 1.5}, WrongTypeError, "batch = 1.5: give a whole number of at least 1"),
+        ({"optimizer": "adamm"}, UnknownNameError, "did you mean"),
+        ({"optimizer": None}, WrongTypeError, "optimizer = None: give a name"),
+        ({"optimizer": {"name": "sgd", "momentun": 0.9}}, UnknownKeyError, "optimizer.momentun"),
+        ({"optimizer": {"name": "sgd", "lr": 0.1}, "learning_rate": 0.1}, MismatchError, "leave one out"),
+        ({"learning_rate": -1.0}, WrongTypeError, "must be a number of at least 0"),
+        ({"learning_rate": "fast"}, WrongTypeError, "learning_rate = 'fast': give a number"),
+        ({"learning_rate": {"hidden": 0.1}}, UnknownKeyError, "kind local, readout only"),
+        ({"random_state": "lucky"}, ValueError, "lucky"),
+    ],
+)
+def test_a_setting_that_cannot_be_gets_one_line(settings, error, words):
+    with pytest.raises(error, match=words) as caught:
+        small(**settings).fit(X, Y)
+    assert isinstance(caught.value, ValueError)
+    assert "\n" not in str(caught.value)
+
+
+def test_optimizers_and_rates_are_those_asked_for():
+    sgd = {"name": "sgd", "momentum": 0.5, "lr": {"local": 0.3, "readout": 0.2}}
+    tables = small(optimizer=sgd).fit(X, Y).optimizer_.param_groups
+    assert [(table["lr"], table["momentum"]) for table in tables] == [(0.3, 0.5), (0.2, 0.5)]
+    tables = small(optimizer="sgd", learning_rate=np.float64(0.25)).fit(X, Y).optimizer_.param_groups
+    assert [table["lr"] for table in tables] == [0.25, 0.25]
+
+
+def test_what_was_not_fitted_says_so():
+    for method in ("predict", "predict_proba", "predict_log_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(small(), method)(X)
+
+
+def test_weights_that_run_away_are_told():
+    with pytest.raises(NonFiniteLossError, match="no longer finite"):
+        small(learning_rate=1e300).fit(X, Y)
+
+
+def test_progress_is_silent_where_there_is_no_terminal(capfd):
+    small(verbose=True).fit(X, Y)
+    assert capfd.readouterr() == ("", "")
