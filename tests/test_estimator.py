@@ -30,8 +30,8 @@ from infohebb.errors import (
 )
 from infohebb.estimator import largest_groups
 from infohebb.functional import kernels
+from infohebb.rules import LayerwiseClassification as HeadsRule
 from infohebb.training.seeding import seeded
-from rules.local_classifier import LocalClassifier as HeadsRule
 
 X, Y = load_iris(return_X_y=True)
 RULES = [None, Backprop(), LastLayer(), HeadsRule()]

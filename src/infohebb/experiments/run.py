@@ -23,13 +23,15 @@ from infohebb.experiments.record import Record, read_record, record_path, write_
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
 
+HOW_COMPUTED = ("training.precision=", "training.channels_last=")  # settings that leave the paper's numbers comparable
+
 
 def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
     """What is to be run.  Raises UnknownNameError, UnknownKeyError, WrongTypeError before anything runs.
 
-    A row whose settings are changed, its precision apart, is no longer the paper's: it has no published number.
+    A row whose settings are changed, but for how it is computed, is no longer the paper's: it has no published number.
     """
-    changed = options.arrays is not None or any(not text.startswith("training.precision=") for text in options.settings)
+    changed = options.arrays is not None or any(not text.startswith(HOW_COMPUTED) for text in options.settings)
     for row in _chosen(recipe, options):
         title, published = row.name, None if changed else row.published
         with _naming(f"{name} {title}"):
