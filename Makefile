@@ -22,6 +22,7 @@ types: $(READY)
 
 bench: $(READY)
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/step.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/conv.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/startup.py
 

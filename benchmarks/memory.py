@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
+from infohebb.networks import Layered
 from timing import tell
 
 BATCH, WIDTH = 256, 256
@@ -53,24 +54,29 @@ class LiveStorage(TorchDispatchMode):
 
 
 def peak_bytes(rule: LearningRule, depth: int) -> int:
-    """Peak of one learn beyond weights and the gradients that it leaves."""
+    """Peak of one learn of an MLP of that depth."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = MLP(WIDTH, 10, (WIDTH,) * depth, divisive_norm={"groups": 32}, dropout=0.01).to(device)
-    rule.attach(network)
     x, labels = torch.randn(BATCH, WIDTH, device=device), torch.randint(10, (BATCH,), device=device)
+    return peak_of(rule, network, x, labels)
+
+
+def peak_of(rule: LearningRule, network: Layered, x: Tensor, labels: Tensor) -> int:
+    """Peak of one learn beyond weights and the gradients that it leaves."""
+    rule.attach(network)
     gradients = sum(p.numel() * p.element_size() for p in network.parameters() if _learns(rule, network, p))
-    if device == "cuda":
+    if x.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         rule.learn(network, x, labels)
         return torch.cuda.max_memory_allocated() - before - gradients
-    with LiveStorage([*network.parameters(), x, labels]) as storage:
+    with LiveStorage([*network.parameters(), *rule.parameters(), *rule.buffers(), x, labels]) as storage:
         rule.learn(network, x, labels)
     return storage.peak - gradients
 
 
-def _learns(rule: LearningRule, network: MLP, parameter: Tensor) -> bool:
+def _learns(rule: LearningRule, network: Layered, parameter: Tensor) -> bool:
     return any(parameter is other for group in rule.groups(network).values() for other in group)
 
 

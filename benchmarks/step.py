@@ -19,7 +19,7 @@ from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
 from infohebb.functional.products import Precision, product
 from infohebb.training import make_optimizer
 from infohebb.training.devices import keep_freed_memory
-from peer import AutogradPeer
+from peer import mlp_peer
 from timing import ratio, ratio_of_best, take_turns, tell
 
 BATCH, INPUTS, WIDTHS = 256, 784, (1024, 1024, 1024)
@@ -91,7 +91,7 @@ def main() -> None:
     torch.manual_seed(0)
     keep_freed_memory()
     x, labels = torch.randn(BATCH, INPUTS), torch.randint(10, (BATCH,))
-    peer, quicker_peer = (AutogradPeer((INPUTS, *WIDTHS), groups=32, by_product=way) for way in (False, True))
+    peer, quicker_peer = (mlp_peer((INPUTS, *WIDTHS), groups=32, by_product=way) for way in (False, True))
     work = {
         "fp32 products": products(torch.float32),
         "fp32 step": step(KernelizedBottleneck(), "fp32", x, labels),

@@ -6,9 +6,10 @@ from torch import nn
 
 from functional.oracles import assert_close, normal
 from infohebb.errors import GroupingError, MismatchError
-from infohebb.functional.convolution import HALVING
+from infohebb.functional.convolution import HALVING, channels_lie_together, route
 from infohebb.functional.nonlinearities import IDENTITY
 from infohebb.networks import Block, ConvNet
+from infohebb.rules import FeedbackAlignment, KernelizedBottleneck, LayerwiseClassification
 
 
 def test_the_papers_network_has_the_papers_parameters():
@@ -72,3 +73,38 @@ def test_samples_that_are_no_map_of_its_channels_are_named():
     for x in (torch.zeros(3, 72), torch.zeros(3, 1, 6, 6)):
         with pytest.raises(MismatchError, match="do not fit a convolution of 2 channels"):
             network(x)
+
+
+@pytest.mark.parametrize("nonlinearity", ["leaky_relu", "relu", "selu", "tanh", "identity"])
+def test_a_maximum_taken_before_the_nonlinearity_is_the_one_after_it(nonlinearity):
+    network = ConvNet((2, 6, 6), 3, (4,), (1,), (), nonlinearity=nonlinearity, norm="batch").double()
+    block, x = network.blocks[0], normal(5, 2, 6, 6)
+    first = block.respond(x, learning=True)
+    block.nonlinearity = block.nonlinearity._replace(increasing=False)
+    last = block.respond(x, learning=True)
+    assert_close(first.activity, last.activity, 1e-14)
+    gradients = [block.nonlinearity.gate(torch.ones_like(r.hidden), r.hidden) for r in (first, last)]
+    routed = [route(slope, r.winners, (6, 6)) for slope, r in zip(gradients, (first, last), strict=True)]
+    assert_close(*routed, 1e-14)
+
+
+@pytest.mark.parametrize("rule", [KernelizedBottleneck(), FeedbackAlignment(), LayerwiseClassification(projection=32)])
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_maps_that_lie_in_memory_channels_last_learn_the_same(rule, norm):
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        make = ConvNet((2, 8, 8), 3, (8, 4), (1,), (12,), norm=norm, divisive_norm={"groups": 4}, dropout=0.2)
+        network = make.double().to(memory_format=layout)
+        rule.attach(network)
+        rule.to(dtype=torch.float64).to(memory_format=layout)
+        torch.manual_seed(1)
+        if not found:
+            kept = rule.state_dict()
+        rule.load_state_dict(kept)
+        rule.learn(network, normal(6, 2, 8, 8), torch.tensor([0, 1, 2, 2, 1, 0]))
+        gradient = network.blocks[1].weight.grad
+        assert channels_lie_together(gradient) == (layout == torch.channels_last)
+        found.append([parameter.grad for parameter in network.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, 1e-10)

@@ -28,7 +28,7 @@ def alpha_dropout(x: Values, rate: float, struck: Struck | None = None) -> Value
     scale = _alpha_scale(rate)
     shift = -scale * SATURATION * rate
     struck = strike(x, rate) if struck is None else struck
-    return _fill_((x * scale).add_(shift), SATURATION * scale + shift, struck)
+    return _fill_(torch.add(x.new_tensor(shift), x, alpha=scale), SATURATION * scale + shift, struck)
 
 
 def alpha_dropout_backward(error: Values, rate: float, struck: Struck) -> Values:
@@ -75,5 +75,6 @@ def random_positions(count: int, rate: float) -> Int64[Tensor, "drops"]:
 
 
 def _cumulate(draws: int, rate: float, start: int) -> Int64[Tensor, "draws"]:
-    """Positions after `start`, a geometric gap apart."""
-    return torch.empty(draws, dtype=torch.int64).geometric_(rate).cumsum(0).add_(start)
+    """Positions after `start`, a geometric gap apart: 1 + ⌊log(v) / log(1 - rate)⌋ for v uniform in (0, 1]."""
+    v = torch.rand(draws, dtype=torch.float64).neg_().add_(1)
+    return v.log_().div_(math.log1p(-rate)).floor_().add_(1).cumsum(0).add_(start).long()

@@ -1,8 +1,10 @@
 """Grouped variance, its power and centring, divisive normalisation, and the backward of each.
 
-z (m × n)        activity            c         groups: consecutive blocks of s = n / c entries
-zc (m × c × s)   z minus the mean of its group, sample by sample (of a map m × c × channels × h × w)
-u (m × c)        smoothed variance   v (m × c) its centred power: what the kernel sees
+z (m × n)        activity, or a map    c         groups: consecutive blocks of s = n / c entries
+zc (m × n)       z minus the mean of its group, sample by sample
+u (m × c)        smoothed variance     v (m × c) its centred power: what the kernel sees
+
+Where the groups of a map are whole channels, everything is done channel by channel, however the map lies in memory.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ Signal = Float[Tensor, "m c"]
 
 
 class Grouped(NamedTuple):
-    """An activity cut into groups: zc / √u of each member (m × c × s), and each group's smoothed variance u (m × c)."""
+    """An activity in groups: zc / √u in its own shape, and each group's smoothed variance u (m × c)."""
 
     standardised: Tensor
     variance: Tensor
@@ -24,19 +26,7 @@ class Grouped(NamedTuple):
     @property
     def size(self) -> int:
         """Members of a group."""
-        return self.standardised.shape[2:].numel()
-
-
-def cut(z: Activity, groups: int) -> Float[Tensor, "m c *members"]:
-    """z by groups; of a map with whole channels in each group it is a view, however the map lies in memory."""
-    if z.dim() == 4 and z.shape[1] % groups == 0:
-        return z.unflatten(1, (groups, -1))
-    return z.reshape(len(z), groups, z.shape[1:].numel() // groups)
-
-
-def over_members(values: Signal, blocks: Float[Tensor, "m c *members"]) -> Float[Tensor, "m c *ones"]:
-    """A number per group, in the shape that broadcasts over the group's members."""
-    return values.view(*values.shape, *(1 for _ in blocks.shape[2:]))
+        return self.standardised[0].numel() // self.variance.shape[1]
 
 
 @torch.no_grad()
@@ -45,13 +35,29 @@ def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
 
     It is one pass of torch's group norm, whose epsilon is delta / s and which tells 1 / √u. No graph is kept.
     """
-    blocks = cut(z, groups)
-    m, c, channels = blocks.shape[:3]
-    pixels = blocks.shape[3:].numel()
-    flat = blocks.flatten(1, 2)
-    epsilon = delta / (channels * pixels)
-    standardised, _, inverse = torch.native_group_norm(flat, None, None, m, c * channels, pixels, groups, epsilon)
-    return Grouped(standardised.view(blocks.shape), inverse.pow(-2))
+    flat = z if _whole_channels(z, groups) else z.flatten(1)
+    m, channels, pixels = len(flat), flat.shape[1], flat.shape[2:].numel()
+    epsilon = delta * groups / (channels * pixels)
+    standardised, _, inverse = torch.native_group_norm(flat, None, None, m, channels, pixels, groups, epsilon)
+    return Grouped(standardised.view(z.shape), inverse.pow(-2))
+
+
+def _whole_channels(z: Tensor, groups: int) -> bool:
+    return z.dim() == 4 and z.shape[1] % groups == 0
+
+
+def scale_groups(z: Activity, factors: Signal) -> Activity:
+    """z with each group times its number."""
+    groups = factors.shape[1]
+    if _whole_channels(z, groups):
+        return z * factors.repeat_interleave(z.shape[1] // groups, 1)[:, :, None, None]
+    return (z.flatten(1).unflatten(1, (groups, -1)) * factors.unsqueeze(-1)).reshape(z.shape)
+
+
+def sum_groups(z: Activity, groups: int) -> Signal:
+    """Each group's sum."""
+    flat = z.sum((2, 3)) if _whole_channels(z, groups) else z
+    return flat.flatten(1).unflatten(1, (groups, -1)).sum(-1)
 
 
 def group_signal(u: Signal, power: float) -> Signal:
@@ -65,11 +71,11 @@ def raise_to(u: Signal, power: float) -> Signal:
     return u.log().mul_(power).exp_() if power else torch.ones_like(u)
 
 
-def normalise_groups(grouped: Grouped, power: float) -> Float[Tensor, "m c *members"]:
+def normalise_groups(grouped: Grouped, power: float) -> Activity:
     """r = zc / u^power.  [KIB eq. 17]"""
     if power == 0.5:
         return grouped.standardised
-    return grouped.standardised * over_members(raise_to(grouped.variance, 0.5 - power), grouped.standardised)
+    return scale_groups(grouped.standardised, raise_to(grouped.variance, 0.5 - power))
 
 
 def divisive_normalisation(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0) -> Activity:
@@ -85,7 +91,7 @@ class _DivisiveNormalisation(torch.autograd.Function):
         ctx.save_for_backward(z)
         ctx.settings = settings
         groups, power, delta = settings
-        return normalise_groups(group(z, groups, delta), power).reshape(z.shape)
+        return normalise_groups(group(z, groups, delta), power)
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
@@ -98,11 +104,18 @@ def divisive_normalisation_backward(
 ) -> Activity:
     """dL/dz from `error` = dL/dr: t minus its group mean, t = g u^-p - (2p/s) (Σ g zc) u^(-p-1) zc."""
     grouped = group(z, groups, delta)
-    standardised, u = grouped
-    members, g = tuple(range(2, standardised.dim())), cut(error, groups)
-    overlap = (g * standardised).sum(members) * u.pow(-power) * (2 * power / grouped.size)
-    t = g * over_members(u.pow(-power), g) - over_members(overlap, g) * standardised
-    return (t - t.mean(members, keepdim=True)).reshape(z.shape)
+    error = error.reshape(z.shape)
+    scale, size = grouped.variance.pow(-power), grouped.size
+    overlap = sum_groups(error * grouped.standardised, groups) * scale * (2 * power / size)
+    t = scale_groups(error, scale) - scale_groups(grouped.standardised, overlap)
+    return _shift_groups(t, -sum_groups(t, groups) / size)
+
+
+def _shift_groups(z: Activity, shifts: Signal) -> Activity:
+    groups = shifts.shape[1]
+    if _whole_channels(z, groups):
+        return z + shifts.repeat_interleave(z.shape[1] // groups, 1)[:, :, None, None]
+    return (z.flatten(1).unflatten(1, (groups, -1)) + shifts.unsqueeze(-1)).reshape(z.shape)
 
 
 def group_factor(v_gradient: Signal, power: float, group_size: int) -> Signal:

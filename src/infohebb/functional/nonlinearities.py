@@ -21,12 +21,14 @@ Values = Float[Tensor, "*shape"]
 class Nonlinearity(NamedTuple):
     """h = apply_(a), which may overwrite a, and gate(signal, h) = signal × f'(a).
 
-    `self_normalising` asks for alpha dropout.
+    `self_normalising` asks for alpha dropout. One that is `increasing` wherever its slope is not zero keeps a maximum
+    where it is, so that it may be taken first: there are fewer values then.
     """
 
     apply_: Callable[[Tensor], Tensor]
     gate: Callable[[Tensor, Tensor], Tensor]
     self_normalising: bool = False
+    increasing: bool = False
 
 
 def leaky_relu_gate(signal: Values, h: Values, slope: float) -> Values:
@@ -65,10 +67,10 @@ def leaky_relu(slope: float = 0.01) -> Nonlinearity:
     if not 0 < slope < math.inf:
         raise ValueError(f"leaky ReLU needs a slope above 0, got {slope}; use relu for 0")
     in_place = partial(torch.nn.functional.leaky_relu_, negative_slope=slope)
-    return Nonlinearity(in_place, partial(leaky_relu_gate, slope=slope))
+    return Nonlinearity(in_place, partial(leaky_relu_gate, slope=slope), increasing=True)
 
 
-RELU = Nonlinearity(torch.relu_, relu_gate)
-SELU = Nonlinearity(torch.selu_, selu_gate, self_normalising=True)
-TANH = Nonlinearity(torch.tanh_, tanh_gate)
-IDENTITY = Nonlinearity(pass_through, pass_signal)
+RELU = Nonlinearity(torch.relu_, relu_gate, increasing=True)
+SELU = Nonlinearity(torch.selu_, selu_gate, self_normalising=True, increasing=True)
+TANH = Nonlinearity(torch.tanh_, tanh_gate, increasing=True)
+IDENTITY = Nonlinearity(pass_through, pass_signal, increasing=True)

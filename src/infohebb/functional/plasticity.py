@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infohebb.functional.convolution import Geometry, Map, Seen, Shared, convolution_gradient
-from infohebb.functional.grouping import cut, over_members
+from infohebb.functional.grouping import scale_groups
 from infohebb.functional.products import Precision, product
 
 Pre = Float[Tensor, "m inputs"]
@@ -30,5 +30,4 @@ def modulate(
     third_factor: Float[Tensor, "m c"], post: Float[Tensor, "m outputs *map"]
 ) -> Float[Tensor, "m outputs *map"]:
     """Third factor × post, one number for each sample and group of neurons; × pre it is the rule.  [KIB eq. 18]"""
-    blocks = cut(post, third_factor.shape[1])
-    return (blocks * over_members(third_factor, blocks)).reshape(post.shape)
+    return scale_groups(post, third_factor)

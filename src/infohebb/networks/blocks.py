@@ -148,6 +148,10 @@ class Block(nn.Module):
         """
         pre = x.flatten(1) if self.geometry is None else x
         drive, batch = self._batch_normalise(self._drive(pre), learning)
+        if self.pool is not None and self.nonlinearity.increasing and not self.residual:
+            drive, winners = convolution.max_pool(drive, self.pool)
+            hidden = self.nonlinearity.apply_(drive)
+            return Response(pre, hidden, hidden, batch, None, winners)
         hidden = self.nonlinearity.apply_(drive)
         layer = None if self.layer_norm is None else normalisation.layer_norm(hidden, self.layer_norm.eps)
         activity = hidden if layer is None else layer.normalised

@@ -153,7 +153,7 @@ class KernelizedBottleneck(LayeredRule):
         v = grouping.group_signal(grouped.variance, settings.power)
         Q, terms = self._coupling(v, context)
         third_factor = grouping.group_factor(Q @ v, settings.power, grouped.size)
-        normalised = grouping.normalise_groups(grouped, 1 - settings.power).reshape(response.activity.shape)
+        normalised = grouping.normalise_groups(grouped, 1 - settings.power)
         signals = self._signals(block, response, {"third_factor": third_factor, "post": normalised})
         return LocalStep(signals, terms, normalised)
 

@@ -72,8 +72,7 @@ class LayeredRule(LearningRule):
         context, x = self.context(network, inputs, targets), inputs
         recorded, objectives = {}, {}
         for name, block in network.named_blocks():
-            response = block.respond(x, learning=True)
-            step = self.local_step(block, response, context)
+            x, step = self._emit_and_step(block, x, context)
             if step.signals is not None:
                 assign_gradients(block, self.update(step.signals, network.precision))
                 recorded |= {name: step.signals} if record else {}
@@ -81,12 +80,19 @@ class LayeredRule(LearningRule):
                 assign_gradients(self.get_submodule(layer), self.update(signals))
                 recorded |= {f"rule.{layer}": signals} if record else {}
             objectives |= {name: step.terms} if step.terms else {}
-            x = block.emit(response.activity, learning=True, normalised=step.normalised)
+            del step  # before the next block allocates
         logits = network.readout(x.flatten(1))
         loss, signals = readout_signals(x.flatten(1), logits, targets)
         assign_gradients(network.readout, self.update(signals))
         recorded |= {"readout": signals} if record else {}
         return Diagnostics(loss, right_answers(logits, targets), objectives, recorded)
+
+    def _emit_and_step(self, block: Block, x: Tensor, context: Any) -> tuple[Tensor, LocalStep]:
+        """What the block sends on, and what its synapses are given: the activity itself need not live on."""
+        response = block.respond(x, learning=True)
+        step = self.local_step(block, response, context)
+        x = block.emit(response.activity, learning=True, normalised=step.normalised)
+        return x, step._replace(normalised=None)
 
     def postsynaptic_error(self, signals: Signals) -> Tensor:
         """dL/da (m × n) at the input of a layer's nonlinearity, from its signals alone."""
@@ -94,7 +100,7 @@ class LayeredRule(LearningRule):
 
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: the error at its nonlinearity's input, times what came in."""
-        return synaptic_gradients(signals, self.postsynaptic_error(signals), precision)
+        return synaptic_step(signals, self.postsynaptic_error(signals), precision).gradients
 
 
 class SynapticStep(NamedTuple):
