@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infohebb.experiments.build import load_network
-    from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered
+    from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered, Residual, from_sequential
     from infohebb.rules import Backprop, Diagnostics, KernelizedBottleneck, LastLayer, LearningRule
     from infohebb.training import evaluate, predict, train
 
@@ -21,7 +21,9 @@ _HOME = {
     "Layered": "infohebb.networks",
     "LearningRule": "infohebb.rules",
     "MLP": "infohebb.networks",
+    "Residual": "infohebb.networks",
     "evaluate": "infohebb.training",
+    "from_sequential": "infohebb.networks",
     "load_network": "infohebb.experiments.build",
     "predict": "infohebb.training",
     "train": "infohebb.training",
@@ -37,7 +39,9 @@ __all__ = [
     "LastLayer",
     "Layered",
     "LearningRule",
+    "Residual",
     "evaluate",
+    "from_sequential",
     "load_network",
     "predict",
     "train",

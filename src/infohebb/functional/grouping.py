@@ -16,7 +16,7 @@ Signal = Float[Tensor, "m c"]
 
 
 class Grouped(NamedTuple):
-    """An activity cut into groups: zc / √u of each member (m × c × s), and the smoothed variance of each group (m × c)."""
+    """An activity cut into groups: zc / √u of each member (m × c × s), and each group's smoothed variance (m × c)."""
 
     standardised: Tensor
     variance: Tensor
