@@ -20,12 +20,20 @@ def keeping(below, above):
 
 
 def dense():
-    layers = [nn.Flatten(), nn.Linear(128, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 12)]
+    layers = [
+        nn.Flatten(),
+        nn.Linear(128, 16, bias=False),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(16, 12),
+    ]
     return nn.Sequential(*layers, nn.Tanh(), nn.LayerNorm(12, elementwise_affine=False), nn.Linear(12, 3, bias=False))
 
 
 def convolutional():
-    layers = [keeping(2, 6), nn.BatchNorm2d(6), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, 2), nn.SELU()]
+    first = nn.Conv2d(2, 6, 3, padding=1, bias=False)
+    layers = [first, nn.BatchNorm2d(6), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, 2), nn.SELU()]
     return nn.Sequential(*layers, nn.AlphaDropout(0.1), nn.Flatten(), nn.Linear(8, 3))
 
 
