@@ -189,6 +189,12 @@ def parametrised():
     return layer
 
 
+def norm_without_bias():
+    norm = nn.BatchNorm1d(8)
+    norm.bias = None
+    return norm
+
+
 def tied(first, second, attribute="weight"):
     setattr(second, attribute, getattr(first, attribute))
     return [first, second]
@@ -233,6 +239,7 @@ DENSE_ERRORS = [
     ([nn.Linear(8, 8), nn.BatchNorm1d(6), READOUT], r"1 \(BatchNorm1d\): it has 6 features, but receives 8"),
     ([nn.Linear(8, 8), nn.BatchNorm2d(8), READOUT], r"1 \(BatchNorm2d\): take nn.BatchNorm1d right after a Linear"),
     ([nn.Linear(8, 8), nn.BatchNorm1d(8, affine=False), READOUT], r"1 \(BatchNorm1d\): .*needs affine weights"),
+    ([nn.Linear(8, 8), norm_without_bias(), READOUT], r"1 \(BatchNorm1d\): .*needs affine weights"),
     ([nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=None), READOUT], r"1 \(BatchNorm1d\): .* a momentum"),
     ([nn.Linear(8, 8), nn.BatchNorm1d(8, track_running_stats=False), READOUT], r"1 \(BatchNorm1d\): .*statistics"),
     ([*DENSE, nn.GroupNorm(2, 8), READOUT], r"2 \(GroupNorm\): its weights would not learn; take affine=False$"),

@@ -146,7 +146,8 @@ class Block(nn.Module):
     def respond(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Response:
         """From input to activity; `learning` normalises by the batch's statistics and advances their averages.
 
-        Raises MismatchError when samples do not fit the weight, or batch norm is to learn from a single one.
+        Raises MismatchError when samples do not fit the weight or the map_size told, or batch norm is to learn from a
+        single one.
         """
         pre = x.flatten(1) if self.geometry is None else x
         drive, batch = self._batch_normalise(self._drive(pre), learning)
@@ -164,7 +165,7 @@ class Block(nn.Module):
         return Response(pre, hidden, pooled, batch, layer, winners)
 
     def _check_map_size(self, activity: Tensor) -> None:
-        """What was made for one size of maps would else be silently wrong for another, as an average of a whole map."""
+        """Raise MismatchError for maps of another size than the block was told, for which averages were chosen."""
         if self.geometry is not None and self.map_size not in (None, activity.shape[2:]):
             got, told = (" × ".join(map(str, size)) for size in (activity.shape[2:], self.map_size or ()))
             raise MismatchError(f"samples give a map of {got} where the block was told {told}; give inputs of its size")

@@ -64,7 +64,7 @@ def sample_shape(inputs: int | Sequence[int]) -> Shape:
     shape = tuple(inputs) if isinstance(inputs, Sequence) else (inputs,)
     if not shape or not all(is_whole(length) and length > 0 for length in shape):
         raise MismatchError(f"inputs {inputs!r}: give the shape of a sample, such as (3, 32, 32)")
-    return shape
+    return tuple(map(int, shape))
 
 
 class Plan:
