@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infohebb.estimator import LocalClassifier
     from infohebb.experiments.build import load_network
-    from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered
-    from infohebb.rules import Backprop, Diagnostics, KernelizedBottleneck, LastLayer, LearningRule
+    from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered, Residual, from_sequential
+    from infohebb.rules import (
+        Backprop,
+        Diagnostics,
+        DirectFeedbackAlignment,
+        FeedbackAlignment,
+        KernelizedBottleneck,
+        LastLayer,
+        LayerwiseClassification,
+        LearningRule,
+        SignSymmetry,
+    )
     from infohebb.training import evaluate, predict, train
 
 __version__ = "0.1.0"
@@ -16,14 +26,20 @@ _HOME = {
     "Block": "infohebb.networks",
     "ConvNet": "infohebb.networks",
     "Diagnostics": "infohebb.rules",
+    "DirectFeedbackAlignment": "infohebb.rules",
     "DivisiveNorm": "infohebb.networks",
+    "FeedbackAlignment": "infohebb.rules",
     "KernelizedBottleneck": "infohebb.rules",
     "LastLayer": "infohebb.rules",
     "Layered": "infohebb.networks",
+    "LayerwiseClassification": "infohebb.rules",
     "LearningRule": "infohebb.rules",
     "LocalClassifier": "infohebb.estimator",
     "MLP": "infohebb.networks",
+    "Residual": "infohebb.networks",
+    "SignSymmetry": "infohebb.rules",
     "evaluate": "infohebb.training",
+    "from_sequential": "infohebb.networks",
     "load_network": "infohebb.experiments.build",
     "predict": "infohebb.training",
     "train": "infohebb.training",
@@ -34,13 +50,19 @@ __all__ = [
     "Block",
     "ConvNet",
     "Diagnostics",
+    "DirectFeedbackAlignment",
     "DivisiveNorm",
+    "FeedbackAlignment",
     "KernelizedBottleneck",
     "LastLayer",
     "Layered",
+    "LayerwiseClassification",
     "LearningRule",
     "LocalClassifier",
+    "Residual",
+    "SignSymmetry",
     "evaluate",
+    "from_sequential",
     "load_network",
     "predict",
     "train",

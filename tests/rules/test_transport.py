@@ -32,7 +32,7 @@ def residual(*, dropout=0.0, pool=None, average=None, batch_norm=False):
     norm = nn.BatchNorm2d(4) if batch_norm else None
     last = 64 if pool is None and average is None else 16
     blocks = [
-        Block(nn.Conv2d(2, 4, **KEEPS_SIZE), SELU, map_size=(8, 8), pool=HALVING),
+        Block(nn.Conv2d(2, 4, **KEEPS_SIZE), SELU, map_size=(4, 4), pool=HALVING),
         Block(
             nn.Conv2d(4, 4, **KEEPS_SIZE),
             leaky_relu(0.1),

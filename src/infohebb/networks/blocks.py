@@ -108,11 +108,13 @@ class Block(nn.Module):
     ):
         super().__init__()
         if batch_norm is not None and (
-            batch_norm.running_mean is None or batch_norm.weight is None or not batch_norm.momentum
+            batch_norm.running_mean is None or None in (batch_norm.weight, batch_norm.bias) or not batch_norm.momentum
         ):
             raise MismatchError("a block's batch norm needs affine weights, running statistics and a momentum")
         if layer_norm is not None and layer_norm.elementwise_affine:
             raise MismatchError("a block's layer norm has no weights of its own: take elementwise_affine=False")
+        if not is_number(dropout) or not 0 <= dropout < 1:
+            raise MismatchError(f"dropout {dropout} is no probability below 1")
         self.weight, self.bias = synapses.weight, synapses.bias
         self.nonlinearity = nonlinearity
         self.batch_norm, self.layer_norm, self.divisive_norm = batch_norm, layer_norm, divisive_norm
@@ -144,7 +146,8 @@ class Block(nn.Module):
     def respond(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Response:
         """From input to activity; `learning` normalises by the batch's statistics and advances their averages.
 
-        Raises MismatchError when samples do not fit the weight, or batch norm is to learn from a single one.
+        Raises MismatchError when samples do not fit the weight or the map_size told, or batch norm is to learn from a
+        single one.
         """
         pre = x.flatten(1) if self.geometry is None else x
         drive, batch = self._batch_normalise(self._drive(pre), learning)
@@ -158,10 +161,18 @@ class Block(nn.Module):
         if self.residual:
             activity = activity + self._skipped(pre, activity)
         if self.pool is None:
+            self._check_map_size(activity)
             return Response(pre, hidden, activity, batch, layer)
         pooled, winners = convolution.max_pool(activity, self.pool)
+        self._check_map_size(pooled)
         hidden = convolution.at_winners(hidden, winners) if self.residual else pooled
         return Response(pre, hidden, pooled, batch, layer, winners)
+
+    def _check_map_size(self, activity: Tensor) -> None:
+        """Raise MismatchError for maps of another size than the block was told, for which averages were chosen."""
+        if self.geometry is not None and self.map_size not in (None, activity.shape[2:]):
+            got, told = (" × ".join(map(str, size)) for size in (activity.shape[2:], self.map_size or ()))
+            raise MismatchError(f"samples give a map of {got} where the block was told {told}; give inputs of its size")
 
     def _skipped(self, pre: Tensor, activity: Tensor) -> Tensor:
         if pre.shape != activity.shape:

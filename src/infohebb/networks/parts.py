@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from infohebb.errors import MismatchError, is_number, is_whole, unknown_name
+from infohebb.errors import MismatchError, is_whole, unknown_name
 from infohebb.functional.convolution import HALVING
 from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
 from infohebb.networks.blocks import Block, DivisiveNorm
@@ -30,8 +30,6 @@ class Parts:
     ):
         if norm not in (None, "batch", "layer"):
             raise unknown_name("norm", str(norm), ("batch", "layer"))
-        if not is_number(dropout) or not 0 <= dropout < 1:
-            raise MismatchError(f"dropout {dropout} is no probability below 1")
         self.nonlinearity = nonlinearity_of(nonlinearity, slope)
         self.norm, self.divisive_norm, self.dropout, self.bias = norm, divisive_norm, dropout, bias
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from infohebb.errors import MismatchError
-from infohebb.networks import MLP, ConvNet, Layered
+from infohebb.networks import MLP, ConvNet, Layered, Residual, from_sequential
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import Signals
 from infohebb.training.seeding import seeded
@@ -90,6 +90,17 @@ class Case:
 Build = Callable[[], Case]
 
 
+def residual_network() -> Layered:
+    """Blocks that add what they received, of maps with pooling and of rows of numbers."""
+    layers = [
+        *(nn.Conv2d(IMAGE[0], 8, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2)),
+        *(Residual(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.LeakyReLU())), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(8, 12), nn.SELU()),
+        *(Residual(nn.Sequential(nn.Linear(12, 12), nn.Tanh())), nn.Linear(12, CLASSES)),
+    ]
+    return from_sequential(nn.Sequential(*layers), IMAGE)
+
+
 def example_networks(kind: type[nn.Module]) -> dict[str, Callable[[], nn.Module]]:
     """Small networks of a kind on which its rules are tried."""
     if not issubclass(Layered, kind):
@@ -106,6 +117,7 @@ def example_networks(kind: type[nn.Module]) -> dict[str, Callable[[], nn.Module]
         "convolution": partial(convolutional, bias=True),
         "convolution, divisive norm": partial(convolutional, divisive_norm=norm),
         "convolution, batch norm": partial(convolutional, norm="batch", nonlinearity="leaky_relu"),
+        "residual": residual_network,
     }
 
 
