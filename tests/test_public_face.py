@@ -1,5 +1,6 @@
 """What users see first: the names of `infohebb`, how fast they come, and the README's example."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -25,7 +26,8 @@ def test_all_home_and_type_checkers_agree_on_the_names():
     assert len(infohebb.__all__) == len(set(infohebb.__all__))
     source = Path(infohebb.__file__).read_text()
     block = source[source.index("if TYPE_CHECKING:") : source.index("__version__")]
-    named = {word for line in re.findall(r"import (.*)", block) for word in line.split(", ")}
+    imported = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+    named = {alias.name for node in imported for alias in node.names}
     assert named == set(infohebb.__all__)
 
 

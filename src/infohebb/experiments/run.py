@@ -23,7 +23,7 @@ from infohebb.experiments.record import Record, read_record, record_path, write_
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
 
-HOW_COMPUTED = ("training.precision=", "training.channels_last=")  # settings that leave the paper's numbers comparable
+HOW_COMPUTED = tuple(f"training.{word}=" for word in ("precision", "channels_last", "compiled"))  # not what
 
 
 def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:

@@ -161,7 +161,8 @@ class KernelizedBottleneck(LayeredRule):
         z = response.activity.flatten(1)
         mean = {"layer_mean": z.mean(1, keepdim=True)} if self.centre else {}
         Q, terms = self._coupling(centred(z, mean), context)
-        return LocalStep(self._signals(block, response, {"pair_factor": Q, "post": z, **mean}), terms)
+        given = {"pair_factor": Q, "post": response.activity, **mean}
+        return LocalStep(self._signals(block, response, given), terms)
 
     def _coupling(self, v: Tensor, context: Grams) -> tuple[Tensor, dict[str, Tensor]]:
         """Q and the terms of the objective for the rows of v."""
@@ -188,7 +189,8 @@ def activity_error(signals: Signals) -> Tensor:
     """dL/dz: a number per group, or per pair of moments, times the postsynaptic factor."""
     if "third_factor" in signals:
         return plasticity.modulate(signals["third_factor"], signals["post"])
-    return signals["pair_factor"] @ centred(signals["post"], signals)
+    z = signals["post"]
+    return (signals["pair_factor"] @ centred(z.flatten(1), signals)).view(z.shape)
 
 
 def centred(z: Tensor, signals: Signals) -> Tensor:

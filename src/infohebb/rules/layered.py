@@ -161,7 +161,10 @@ def as_geometry(signal: Tensor) -> Geometry:
 def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
     """Store each gradient in `.grad` of the layer's parameter of that name, if it has one."""
     for name, parameter in layer.named_parameters():
-        parameter.grad = gradients.get(name) if parameter.requires_grad else None
+        gradient = gradients.get(name) if parameter.requires_grad else None
+        if gradient is not None and gradient.stride() != parameter.stride():
+            gradient = torch.empty_like(parameter).copy_(gradient)  # torch's fused optimizers take for granted that
+        parameter.grad = gradient  # both lie alike in memory
 
 
 def block_signals(block: Block, response: Response) -> Signals:
@@ -197,7 +200,7 @@ def through_slope(error: Tensor, signals: Signals) -> Tensor:
     """dL/da: the error at the activity, carried through layer norm and the nonlinearity's slope."""
     if "layer_factors" in signals:
         error = normalisation.layer_norm_backward(error, signals["layer_normalised"], signals["layer_factors"])
-    return error * signals["gain"].view_as(error) if "gain" in signals else error
+    return error * signals["gain"] if "gain" in signals else error
 
 
 def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Signals]:

@@ -43,14 +43,23 @@ class Tally:
 
 
 def learn_epoch(
-    network: nn.Module, rule: LearningRule, optimizer: Optimizer, pairs: Iterable, advance: Callable[[Tally], None]
+    network: nn.Module,
+    rule: LearningRule,
+    optimizer: Optimizer,
+    pairs: Iterable,
+    advance: Callable[[Tally], None],
+    learn: Callable[..., Diagnostics] | None = None,
 ) -> Tally:
-    """The training step of DESIGN section 2, once for each batch.  Raises NonFiniteLossError at the epoch's end."""
+    """The training step of DESIGN section 2, once for each batch.  Raises NonFiniteLossError at the epoch's end.
+
+    `learn` stands for the rule's own, compiled.
+    """
+    learn = learn or rule.learn
     tally = Tally()
     learning = [p for table in optimizer.param_groups for p in table["params"]]
     for inputs, targets in pairs:
         optimizer.zero_grad(set_to_none=True)
-        seen = rule.learn(network, inputs, targets)
+        seen = learn(network, inputs, targets)
         rule.finish(learning)
         optimizer.step()
         tally.add(seen, len(targets))

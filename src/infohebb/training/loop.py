@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
-from infohebb.rules.base import LearningRule
+from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.diagnose import Alignment, Diagnose, prepare_alignment
@@ -53,6 +53,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument
     "training.factor": (lambda factor: is_number(factor) and factor > 0, "a number above 0 to multiply rates by"),
     "training.precision": (lambda name: str(name) in ("fp32", "bf16"), "fp32 or bf16"),
     "training.channels_last": (lambda given: isinstance(given, bool), "true or false"),
+    "training.compiled": (lambda given: isinstance(given, bool), "true or false"),
     "held_out": (lambda name: str(name) in ("test", "validation"), "test or validation"),
     "device": (lambda device: isinstance(device, (str, torch.device)), "auto, cpu or cuda"),
     "seed": (
@@ -86,6 +87,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     factor: float = 0.25,
     precision: Literal["fp32", "bf16"] = "fp32",
     channels_last: bool = False,
+    compiled: bool = False,
     device: str = "auto",
     seed: int | None = 0,
     held_out: Literal["test", "validation"] = "test",
@@ -100,6 +102,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied by `factor` after each epoch in
     `milestones`. `precision` is that of the blocks' matrix products; it and `device` stay the network's afterwards.
     `channels_last` has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only.
+    `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too changes rounding only.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
@@ -130,11 +133,17 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stepper = prepare_optimizer(rule, network, optimizer)
         words = {"batch": batch, "milestones": [*map(int, milestones)], "factor": float(factor)}
-        words |= {"precision": precision, "channels_last": channels_last, "seed": seed if seed is None else int(seed)}
+        words |= {
+            "precision": precision,
+            "channels_last": channels_last,
+            "compiled": compiled,
+            "seed": seed if seed is None else int(seed),
+        }
         words |= {"rule": _public(rule), "optimizer": _words(stepper)}
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
-        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment)
+        learn = torch.compile(rule.learn, dynamic=False) if compiled else rule.learn
+        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn)
         return run.to_the_end(show=progress)
 
 
@@ -193,6 +202,7 @@ class _Run:
     held_out: str
     checkpoints: Checkpoints | None
     alignment: Alignment | None
+    learn: Callable[..., Diagnostics]
 
     def to_the_end(self, *, show: bool) -> dict[str, Any]:
         """All epochs that are still to be done."""
@@ -209,7 +219,7 @@ class _Run:
     def _epoch(self, epoch: int, curves: dict[str, Any], after_batch: Any) -> None:
         began = time.perf_counter()
         rates = scale_rates(self.optimizer, epoch, self.milestones, self.factor)
-        tally = learn_epoch(self.network, self.rule, self.optimizer, self.source.training(), after_batch)
+        tally = learn_epoch(self.network, self.rule, self.optimizer, self.source.training(), after_batch, self.learn)
         pairs = self.source.held_out()
         scored = None
         if pairs is not None:
