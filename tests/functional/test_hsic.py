@@ -19,7 +19,7 @@ OBJECTIVES = {
 }
 DEFAULT_GAMMA = {"phsic": 2.0, "hsic": 2.0, "phsic_bottleneck": 50.0, "hsic_bottleneck": 50.0, "nhsic_bottleneck": 50.0}
 # (K H + ε m I)⁻¹, with entries of 1 / ε m, enters squared: the default ε leaves few digits
-DIGITS = dict.fromkeys(OBJECTIVES, 1e-12) | {"nhsic_bottleneck": 1e-4}
+DIGITS = dict.fromkeys(OBJECTIVES, 1e-12) | {"nhsic_bottleneck": 1e-4}  # the oracle has no more
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 
@@ -163,7 +163,7 @@ def test_the_names_of_the_classes_do_not_matter(name, grams):
 def test_equal_labels_leave_the_compression_alone(name, grams):
     K, _, X = grams
     got = OBJECTIVES[name](K, torch.ones_like(K), X, 2.0)
-    assert abs(got.relevance.item()) < 1e-15
+    assert abs(got.relevance.item()) < 1e-14
     assert_close(got.derivative, OBJECTIVES[name](K, torch.zeros_like(K), X, 2.0).derivative, 1e-12)
 
 

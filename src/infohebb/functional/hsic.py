@@ -84,29 +84,20 @@ def mean_product(A: Gram, B: Gram) -> Scalar:
 def nhsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0, epsilon: float = 1e-5) -> Bottleneck:
     """L = tr(R_X R_K) - gamma tr(R_Y R_K), R = K H (K H + ε m I)⁻¹: the normalised HSIC of Ma, Lewis & Kleijn.
 
-    Ill-conditioned by design: at ε = 1e-5 the derivative keeps five digits in float64 and few in float32.
-    With A = K H + ε m I and R = I - ε m A⁻¹,  G = sym(ε m H A⁻¹ (R_X - gamma R_Y) A⁻¹).
+    Computed by its symmetric form, which has the same traces, and in float64: R = I - r B with r = ε m and
+    B = (H K H + r I)⁻¹, so that G = r H B (R_X - gamma R_Y) B H.
     """
-    ridge = epsilon * len(K) * torch.eye(len(K), dtype=K.dtype, device=K.device)
-    inverse = torch.linalg.inv(_centre_rows(K) + ridge)
-    R, R_X, R_Y = ridge @ -inverse, _normalised(X, ridge), _normalised(Y, ridge)
-    R.diagonal().add_(1)
-    compression, relevance = (R_X * R.T).sum(), (R_Y * R.T).sum()
-    G = epsilon * len(K) * _centre_columns(inverse @ (R_X - gamma * R_Y) @ inverse)
-    return Bottleneck(compression - gamma * relevance, compression, relevance, (G + G.T) / 2)
+    B, R = _inverse_and_share(K, epsilon)
+    against = [_inverse_and_share(other, epsilon)[1] for other in (X, Y)]
+    compression, relevance = ((R_other * R).sum() for R_other in against)
+    G = epsilon * len(K) * double_centre(B @ (against[0] - gamma * against[1]) @ B)
+    terms = Bottleneck(compression - gamma * relevance, compression, relevance, G)
+    return Bottleneck(*(term.to(K.dtype) for term in terms))
 
 
-def _normalised(K: Gram, ridge: Gram) -> Gram:
-    """R = K H (K H + ridge)⁻¹."""
-    centred = _centre_rows(K)
-    return torch.linalg.solve(centred + ridge, centred, left=False)
-
-
-def _centre_rows(K: Gram) -> Gram:
-    """K H."""
-    return K - K.mean(1, keepdim=True)
-
-
-def _centre_columns(K: Gram) -> Gram:
-    """H K."""
-    return K - K.mean(0)
+def _inverse_and_share(K: Gram, epsilon: float) -> tuple[Tensor, Tensor]:
+    """B and R of a Gram matrix, in float64."""
+    unit = torch.eye(len(K), dtype=torch.float64, device=K.device)
+    ridge = epsilon * len(K)
+    B = torch.cholesky_inverse(torch.linalg.cholesky(double_centre(K.double()) + ridge * unit))
+    return B, unit - ridge * B
