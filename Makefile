@@ -1,10 +1,10 @@
-# make run · make test · make bench · make docs: each sets up what it needs, from a bare clone.
+# make run · make test · make bench · make bench-gpu · make docs: each sets up what it needs, from a bare clone.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint types bench docs clean
+.PHONY: run test lint types bench bench-gpu docs clean
 
 run: $(READY)
 	$(BIN)/infohebb run quickstart --out runs
@@ -25,6 +25,9 @@ bench: $(READY)
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/conv.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/startup.py
+
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 docs: $(READY)
 	$(BIN)/python docs/tables.py

@@ -43,20 +43,23 @@ def make_network(factor: float, *, channels_last: bool = True, precision: Precis
     return network
 
 
-def convolutions(factor: float, precision: Precision, *, channels_last: bool = True) -> Callable[[], None]:
+def convolutions(
+    factor: float, precision: Precision, *, channels_last: bool = True, device: str = "cpu"
+) -> Callable[[], None]:
     """Forward and weight gradient of each layer, on tensors that lie there already, of the precision's own type."""
-    network, work = make_network(factor, channels_last=channels_last), []
+    network, work = make_network(factor, channels_last=channels_last).to(device), []
     layout = torch.channels_last if channels_last else torch.contiguous_format
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    x = torch.randn(BATCH, 3, 32, 32)
+    x = torch.randn(BATCH, 3, 32, 32, device=device)
     for _, block in network.named_blocks():
         response = block.respond(x)
         weight, geometry, pre = block.weight.detach().to(kind), block.geometry, response.pre.to(kind)
         if geometry is None:
-            work.append((pre, weight, torch.randn(BATCH, len(weight), dtype=kind), None))
+            work.append((pre, weight, torch.randn(BATCH, len(weight), dtype=kind, device=device), None))
         else:
-            error = torch.randn(BATCH, len(weight), *pre.shape[2:], dtype=kind).contiguous(memory_format=layout)
-            work.append((pre.contiguous(memory_format=layout), weight, error, geometry))
+            error = torch.randn(BATCH, len(weight), *pre.shape[2:], dtype=kind, device=device)
+            pre, error = (each.contiguous(memory_format=layout) for each in (pre, error))
+            work.append((pre, weight, error, geometry))
         x = response.activity.detach()
 
     @torch.no_grad()
@@ -135,9 +138,9 @@ def whole(x: torch.Tensor, labels: torch.Tensor, steps: int) -> dict[str, float]
     return figures
 
 
-def storage(x: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+def storage(x: torch.Tensor, labels: torch.Tensor, factor: float) -> dict[str, float]:
     """Peak storage of live tensors in one `learn` of the network at full width, beyond weights and gradients."""
-    local, backprop = (peak_of(rule, make_network(1.0), x, labels) for rule in (KernelizedBottleneck(), Backprop()))
+    local, backprop = (peak_of(rule, make_network(factor), x, labels) for rule in (KernelizedBottleneck(), Backprop()))
     return {
         "1x, batch 128: local rule, peak storage (MiB)": local / 2**20,
         "1x, batch 128: backprop, peak storage (MiB)": backprop / 2**20,
@@ -153,12 +156,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--factor", type=float, default=0.25)
+    parser.add_argument("--whole-factor", type=float, default=1.0)
+    parser.add_argument("--batch", type=int, default=BATCH)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     keep_freed_memory()
-    x, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
-    figures = storage(x, labels) | quarter(x, labels, asked.factor, asked.rounds)
+    x, labels = torch.randn(asked.batch, 3, 32, 32), torch.randint(10, (asked.batch,))
+    figures = storage(x, labels, asked.whole_factor) | quarter(x, labels, asked.factor, asked.rounds)
     tell(figures | (whole(x, labels, asked.steps) if asked.steps else {}), BOUNDS, asked.json)
 
 

@@ -29,7 +29,7 @@ class AutogradPeer:
     ):
         self.distances = f"{'' if by_product else 'donot_'}use_mm_for_euclid_dist"
         self.groups, self.sigma, self.gamma, self.drop = groups, 5.0, 2.0, drop
-        self.layers, self.readout = layers, nn.Linear(outputs, 10)
+        self.layers, self.readout = layers, nn.Linear(outputs, 10).to(next(layers[0].parameters()).device)
         options = {"momentum": 0.95, "weight_decay": 1e-7}
         self.optimizers = [torch.optim.SGD(layer.parameters(), lr=rates[0], **options) for layer in layers]
         self.last = torch.optim.SGD(self.readout.parameters(), lr=rates[1], **options)
@@ -75,7 +75,9 @@ def mlp_peer(widths: Sequence[int], groups: int, *, by_product: bool = False) ->
     return AutogradPeer(layers, widths[-1], groups, lambda x: functional.dropout(x, 0.01), by_product)
 
 
-def conv_peer(channels: Sequence[int], pooled: Sequence[int], width: int, groups: int) -> AutogradPeer:
+def conv_peer(
+    channels: Sequence[int], pooled: Sequence[int], width: int, groups: int, device: str = "cpu"
+) -> AutogradPeer:
     """The peer of the paper's convolutional network on images (3, 32, 32), with SELU."""
     layers, side = [], 32
     for place, (below, count) in enumerate(pairwise([3, *channels]), 1):
@@ -84,4 +86,5 @@ def conv_peer(channels: Sequence[int], pooled: Sequence[int], width: int, groups
         side //= 2 if pool else 1
     features = channels[-1] * side**2
     layers.append(nn.Sequential(nn.Flatten(), nn.Linear(features, width, bias=False), nn.SELU()))
+    layers = [layer.to(device) for layer in layers]
     return AutogradPeer(layers, width, groups, lambda x: functional.alpha_dropout(x, 0.05, True), rates=(0.4, 1e-4))
