@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--json FILE] [--device cuda] [--factor 1.0] [--batches 391]     as `make bench-gpu` does
 
 bf16 products, channels last, batch 128, random images. The card's peak is that of a large bf16 matrix product, measured
-here. "Share of peak" is the operations of forward pass and weight gradient of all layers over their time, or over that of
-the whole step, over that peak. An epoch is `batches` steps of the Gaussian rule, of the same objective by autograd (the
+here. "Share of peak" is the operations of forward pass and weight gradient of all layers over their time, or that of a
+whole step, over that peak. An epoch is `batches` steps of the Gaussian rule, of the same objective by autograd (the
 published code's form, bf16 by autocast), and of backprop. `--device cpu --factor 0.0625 --batches 2` tries it without.
 """
 

@@ -1,7 +1,7 @@
 """Write the measured figures of `results/` into README.md and docs/papers: `make docs`.
 
-What stands between <!-- results RECIPE --> or <!-- bench NAME --> and <!-- end --> is replaced; a test keeps pages and
-records together.
+What stands between <!-- results RECIPE -->, <!-- rivals RECIPE --> or <!-- bench NAME --> and <!-- end --> is replaced; a
+test keeps pages and records together.
 """
 
 import json
@@ -16,7 +16,7 @@ from infohebb.report.tables import matrix, matrix_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md")
-MARKED = re.compile(r"(<!-- (results|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (results|rivals|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(recipe: str) -> str:
@@ -37,10 +37,39 @@ def place_in_recipe(record: Record) -> tuple[int, int]:
     return rows.index(record.row), record.seed
 
 
+FAMILIES = {"sgd+divnorm": "kib/table2_sgd", "adamw+batchnorm": "kib/table2_adamw"}
+WIDE = ("1x+divnorm", "1x+grouping+divnorm", "1x+grouping", "1x")  # rows of the large tables, the paper's own first
+
+
+def rivals(recipe: str) -> str:
+    """Methods down, optimizer families across: measured, and beside it the paper's number for its large network."""
+    measured = {record.row: record for record in read_records(ROOT / "results" / recipe)}
+    methods = dict.fromkeys(row.name.split("/")[1] for row in load_recipe(recipe)[1].row)
+    heads = [f"{family} | paper, 1x, 500 epochs" for family in FAMILIES]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|---:|" * len(FAMILIES)]
+    for method in methods:
+        cells = [cell for family in FAMILIES for cell in _beside_the_paper(method, family, measured)]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _beside_the_paper(method: str, family: str, measured: dict[str, Record]) -> tuple[str, str]:
+    """Test accuracy of the small network, and the paper's of the large one in the same family."""
+    record = measured.get(f"cifar10/{method}/{family}")
+    rows = {row.name: row.published for row in load_recipe(FAMILIES[family])[1].row}
+    wide = WIDE if family == "sgd+divnorm" else WIDE[2:]  # there the paper's pHSIC rows have grouping alone
+    published = next((rows[name] for mode in wide if (name := f"cifar10/{method}/{mode}") in rows), None)
+    return (f"{record.final['test_accuracy']:.2f}" if record else "–"), (f"{published:.1f}" if published else "–")
+
+
 def figures(name: str) -> str:
     """What a benchmark printed with --json, absolute times left out."""
     measured = json.loads((ROOT / "results" / "bench" / f"{name}.json").read_text())
-    lines = [f"| {figure} | {value:.3g} |\n" for figure, value in measured.items() if "(ms" not in figure]
+    lines = [
+        f"| {figure} | {value:.3g} |\n"
+        for figure, value in measured.items()
+        if "(ms" not in figure and "seconds" not in figure
+    ]
     return "".join(["| figure | measured |\n", "|---|---:|\n", *lines])
 
 
@@ -48,7 +77,7 @@ def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
     def replace(found: re.Match[str]) -> str:
-        return found[1] + (table if found[2] == "results" else figures)(found[3]) + found[4]
+        return found[1] + {"results": table, "rivals": rivals, "bench": figures}[found[2]](found[3]) + found[4]
 
     return MARKED.sub(replace, text)
 

@@ -34,20 +34,40 @@ def spread(values: PerNeuron, a: Moments) -> Tensor:
     return values.view(-1, *(1 for _ in a.shape[2:]))
 
 
-def batch_norm(a: Moments, mean: PerNeuron, variance: PerNeuron, epsilon: float = 1e-5) -> Normalised:
-    """Each neuron centred and scaled by the given statistics."""
-    scale = (variance + epsilon).rsqrt()
-    return Normalised((a - spread(mean, a)) * spread(scale, a), scale)
+def batch_norm(a: Moments, epsilon: float = 1e-5) -> tuple[Normalised, PerNeuron, PerNeuron]:
+    """Each neuron centred and scaled by the batch's own statistics, and these: mean and variance over its moments."""
+    normalised, mean, scale = torch.native_batch_norm(a, None, None, None, None, True, 0.0, epsilon)
+    return Normalised(normalised, scale), mean, scale.pow(-2) - epsilon
 
 
-def batch_norm_backward(g: Moments, normalised: Moments, scale: PerNeuron) -> Moments:
-    """scale (g - mean g - â mean(g â)), means over the moments: the statistics are those of the batch itself.
+def batch_norm_by(a: Moments, mean: PerNeuron, variance: PerNeuron, epsilon: float = 1e-5) -> Normalised:
+    """Each neuron centred and scaled by the statistics given."""
+    normalised = torch.native_batch_norm(a, None, None, mean, variance, False, 0.0, epsilon)[0]
+    return Normalised(normalised, (variance + epsilon).rsqrt())
 
-    `scale` includes the affine weight.
+
+def affine(normalised: Moments, weight: PerNeuron, bias: PerNeuron) -> Moments:
+    """What batch norm makes of it: weight â + bias."""
+    return torch.addcmul(spread(bias, normalised), normalised, spread(weight, normalised))
+
+
+class BatchNormGradients(NamedTuple):
+    """The error at batch norm's input, and the gradients of its weight and bias."""
+
+    error: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def batch_norm_backward(g: Moments, normalised: Moments, scale: PerNeuron) -> BatchNormGradients:
+    """scale (g - mean g - â mean(g â)), Σ g â and Σ g: the statistics are those of the batch itself.
+
+    `scale` includes the affine weight. torch's own backward, of an input that is normalised already.
     """
-    over = moments(g)
-    slope = (g * normalised).mean(over, keepdim=True)
-    return spread(scale, g) * (g - g.mean(over, keepdim=True) - normalised * slope)
+    mean, one = torch.zeros_like(scale), torch.ones_like(scale)
+    backward = torch.ops.aten.native_batch_norm_backward
+    settings = True, 0.0, (True, True, True)  # training, epsilon, and which of the three
+    return BatchNormGradients(*backward(g, normalised, scale, None, None, mean, one, *settings))
 
 
 def layer_norm(h: Batch, epsilon: float = 1e-5) -> Normalised:

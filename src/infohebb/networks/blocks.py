@@ -206,11 +206,12 @@ class Block(nn.Module):
                     "batch norm cannot learn from a batch of one sample, which has no variance; choose a batch size "
                     "that leaves no last batch of one"
                 )
-            variance, mean = torch.var_mean(drive, normalisation.moments(drive), correction=0)
+            batch, mean, variance = normalisation.batch_norm(drive, norm.eps)
             _advance_statistics(norm, mean, variance, drive.numel() // len(mean))
-        batch = normalisation.batch_norm(drive, mean, variance, norm.eps)
-        weight, bias = (normalisation.spread(parameter, drive) for parameter in (norm.weight, norm.bias))
-        return batch.normalised * weight + bias, batch._replace(scale=batch.scale * norm.weight)
+        else:
+            batch = normalisation.batch_norm_by(drive, mean, variance, norm.eps)
+        normalised = normalisation.affine(batch.normalised, norm.weight, norm.bias)
+        return normalised, batch._replace(scale=batch.scale * norm.weight)
 
     def emission(self, activity: Activity, *, learning: bool = False, normalised: Activity | None = None) -> Emission:
         """From activity to output; `normalised` is the divisively normalised activity where a rule has it already."""

@@ -118,10 +118,8 @@ def synaptic_step(signals: Signals, error: Tensor, precision: Precision = "fp32"
         error = to_drive(error, signals.get("winners"), geometry.map_size((pre.shape[2], pre.shape[3])))
     over = normalisation.moments(error)
     if "batch_normalised" in signals:
-        normalised, scale = signals["batch_normalised"], signals["batch_scale"]
-        gradients["batch_norm.weight"] = (error * normalised).sum(over)
-        gradients["batch_norm.bias"] = error.sum(over)
-        error = normalisation.batch_norm_backward(error, normalised, scale)
+        back = normalisation.batch_norm_backward(error, signals["batch_normalised"], signals["batch_scale"])
+        error, gradients["batch_norm.weight"], gradients["batch_norm.bias"] = back
     if geometry is None:
         gradients["weight"] = plasticity.hebbian(pre, error, precision)
     else:
