@@ -39,7 +39,7 @@ def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
     m, channels, pixels = len(flat), flat.shape[1], flat.shape[2:].numel()
     epsilon = delta * groups / (channels * pixels)
     standardised, _, inverse = torch.native_group_norm(flat, None, None, m, channels, pixels, groups, epsilon)
-    return Grouped(standardised.view(z.shape), inverse.pow(-2))
+    return Grouped(standardised.view(z.shape), inverse.square().reciprocal_())
 
 
 def _whole_channels(z: Tensor, groups: int) -> bool:
