@@ -163,3 +163,12 @@ def test_a_map_may_lie_in_memory_with_its_channels_side_by_side(groups):
     assert r.is_contiguous(memory_format=torch.channels_last) == (groups < 12)
     back = [grouping.divisive_normalisation_backward(error, a, groups) for a in (beside, z)]
     assert_close(*back, 1e-13)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1), (30, 0.3), (1000, 1), (10, 1e-3)])
+def test_single_precision_keeps_its_digits_far_from_zero(layout, offset, spread):
+    z = (offset + spread * normal(6, 8, 5, 5)).float()
+    expected = grouping.group(z.double(), 4, 1e-4).variance
+    got = grouping.group(z.contiguous(memory_format=layout), 4, 1e-4).variance.double()
+    assert ((got - expected) / expected).abs().max() < 1e-5 * max(1, offset / spread / 100)

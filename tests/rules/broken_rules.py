@@ -352,8 +352,8 @@ class ListensToLoss(Honest):
 class TransportsOwnWeights(LayerwiseClassification):
     """Uses the weights of its classifiers without a word."""
 
-    def __init__(self):
-        super().__init__()
+    def attach(self, network):
+        super().attach(network)
         self.weight_transport = False
 
 

@@ -230,11 +230,11 @@ def tensors_of_rule(rule, network):
         for layer, classifier in enumerate(rule.classifiers, 1):
             tensors |= {f"P{layer}": classifier.weight, f"Pb{layer}": classifier.bias}
             if rule.feedback == "random":
-                tensors[f"PB{layer}"] = rule.get_buffer(f"feedback{layer - 1}")
+                tensors[f"PB{layer}"] = rule.fixed[layer - 1]
         return tensors
     if isinstance(rule, FeedbackAlignment):
         names = [*(f"B{layer}" for layer in range(2, len(network.blocks) + 1)), "Bout"]
-        return {name: rule.get_buffer(f"feedback{place}") for place, name in enumerate(names, 1)}
+        return {name: rule.feedback[place] for place, name in enumerate(names, 1)}
     return {}
 
 
@@ -372,7 +372,7 @@ def learn_from_classifier(case, at):
     classifier.weight.data.copy_(case[f"{at}P"])
     classifier.bias.data.copy_(case[f"{at}b"])
     if feedback == "random":
-        rule.get_buffer("feedback0").copy_(case[f"{at}B"])
+        rule.fixed[0].copy_(case[f"{at}B"])
     loss = rule.learn(network, x, y).objectives["blocks.0"]["objective"]
     gradients = {"gradW": block.weight.grad, "gradP": classifier.weight.grad, "gradb": classifier.bias.grad}
     return {f"{at}loss": loss, **{f"{at}{name}": gradient for name, gradient in gradients.items()}}

@@ -40,7 +40,7 @@ def expected(rule, network, position, x, loss):
     own = torch.autograd.grad(value, list(classifier.parameters()), retain_graph=True)
     weight = classifier.weight.detach()
     feedback = {"exact": weight, "sign": weight.sign()}.get(rule.feedback)
-    feedback = rule.get_buffer(f"feedback{position}") if feedback is None else feedback
+    feedback = rule.fixed[position] if feedback is None else feedback
     logits = classifier(z).detach().requires_grad_()
     (error,) = torch.autograd.grad(loss(logits), logits)
     named = dict(block.named_parameters())
@@ -87,7 +87,7 @@ def test_maps_are_averaged_over_the_papers_windows(channels, projection, feature
             LayerwiseClassification("random", projection),
         )
         rule.attach(network)
-    assert rule.classifiers[0].weight.shape == rule.get_buffer("feedback0").shape == (10, features)
+    assert rule.classifiers[0].weight.shape == rule.fixed[0].shape == (10, features)
 
 
 def test_windows_are_higher_than_wide_where_their_number_is_no_square():
@@ -97,15 +97,43 @@ def test_windows_are_higher_than_wide_where_their_number_is_no_square():
     assert signals["blocks.0"]["post"].shape == (3, 4, 4, 2)
 
 
-def test_what_fits_stays_when_it_is_attached_again():
+def test_what_it_drew_stays_with_the_network_and_goes_with_it():
     network = MLP(8, 3, (6, 5))
     rule = attached(LayerwiseClassification("random"), network)
     before = {name: tensor.clone() for name, tensor in rule.state_dict().items()}
     rule.attach(network)
     assert all(torch.equal(rule.state_dict()[name], tensor) for name, tensor in before.items())
+    rule.attach(network.double())
+    assert {tensor.dtype for tensor in rule.state_dict().values()} == {torch.float64}
     rule.attach(MLP(8, 3, (6,)))
-    assert len(rule.classifiers) == 1
-    assert torch.equal(rule.classifiers[0].weight, before["classifiers.0.weight"])
+    assert rule.state_dict().keys() == {"classifiers.0.weight", "classifiers.0.bias", "fixed.0"}
+    assert not torch.equal(rule.classifiers[0].weight, before["classifiers.0.weight"])
+
+
+def test_a_seed_decides_what_a_rule_learns_though_it_was_used_before():
+    data, found, rule = (normal(20, 8).float(), torch.arange(20) % 3), [], LayerwiseClassification("random")
+    for _ in range(2):
+        torch.manual_seed(1)
+        network = MLP(8, 3, (6,))
+        train(network, rule, data, epochs=1, batch=10, seed=0, progress=False)
+        found.append(network.blocks[0].weight)
+    assert torch.equal(*found)
+
+
+def test_it_wants_to_be_attached_first():
+    for rule in (LayerwiseClassification(), LayerwiseClassification("random")):
+        with pytest.raises(MismatchError, match=r"call rule.attach\(network\) first"):
+            rule.learn(MLP(128, 3, (6,)).double(), IMAGES, LABELS)
+
+
+def test_an_optimizer_that_lacks_the_classifiers_is_refused():
+    network, rule, data = MLP(8, 3, (6,)), LayerwiseClassification(), (normal(20, 8).float(), torch.arange(20) % 3)
+    with pytest.raises(MismatchError, match=r"parameters of its own that the optimizer lacks: call rule.attach"):
+        train(network, rule, data, epochs=1, optimizer=torch.optim.SGD(network.parameters(), lr=0.1), progress=False)
+    optimizer = torch.optim.SGD([p for group in rule.groups(network).values() for p in group], lr=0.1)
+    before = rule.classifiers[0].weight.clone()
+    train(network, rule, data, epochs=1, optimizer=optimizer, progress=False)
+    assert not torch.equal(rule.classifiers[0].weight, before)
 
 
 def test_classifiers_are_trained_and_predict_nothing():

@@ -10,6 +10,7 @@ from functional.oracles import assert_close, normal
 from infohebb.errors import MismatchError
 from infohebb.functional.convolution import HALVING, Geometry
 from infohebb.functional.nonlinearities import SELU, leaky_relu
+from infohebb.functional.products import product
 from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered
 from infohebb.rules import Backprop, DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry, TransportRule
 
@@ -156,7 +157,7 @@ def test_errors_go_through_the_matrices_they_should(rule):
     feedback = [layer.weight.detach() for layer in layers]
     for position in range(1, len(layers)):
         feedback[position] = (
-            rule.get_buffer(f"feedback{position}") if isinstance(rule, FeedbackAlignment) else feedback[position].sign()
+            rule.feedback[position] if isinstance(rule, FeedbackAlignment) else feedback[position].sign()
         )
     learn(rule, network)
     for layer, expected in zip(layers, by_autograd(network, feedback), strict=True):
@@ -172,7 +173,7 @@ def test_direct_feedback_sends_the_readouts_error_to_each_blocks_output():
     top = seen.signals["readout"]["error"]
     for position, (name, block) in enumerate(network.named_blocks()):
         response = block.respond(IMAGES if position == 0 else response.activity)
-        arrived = (top @ rule.get_buffer(f"feedback{position}")).view_as(response.activity)
+        arrived = (top @ rule.feedback[position]).view_as(response.activity)
         slope = 1 - 0.99 * (response.hidden <= 0).double()
         assert_close(seen.signals[name]["error"], arrived * slope, 1e-13)
 
@@ -183,16 +184,20 @@ def test_direct_feedback_needs_to_know_how_large_maps_are():
         DirectFeedbackAlignment().attach(network)
 
 
-@pytest.mark.parametrize("rule", [FeedbackAlignment, DirectFeedbackAlignment])
-def test_feedback_stays_while_weights_change(rule):
-    network, rule = MLP(8, 3, (6, 5)), rule()
+@pytest.mark.parametrize("kind", [FeedbackAlignment, DirectFeedbackAlignment])
+def test_feedback_stays_with_the_network_and_goes_with_it(kind):
+    network, rule = MLP(8, 3, (6, 5, 4)), kind()
+    with pytest.raises(MismatchError, match=r"call rule.attach\(network\) first"):
+        rule.learn(network, torch.zeros(2, 8), torch.tensor([0, 1]))
     rule.attach(network)
     before = {name: buffer.clone() for name, buffer in rule.named_buffers()}
-    assert before
+    assert len(before) == 3
     rule.attach(network)  # as a second call of train does
     assert all(torch.equal(rule.get_buffer(name), buffer) for name, buffer in before.items())
-    rule.attach(MLP(8, 3, (7, 4)))
-    assert all(rule.get_buffer(name).shape != buffer.shape for name, buffer in before.items())
+    rule.attach(network.double())
+    rule.learn(network, normal(2, 8), torch.tensor([0, 1]))
+    rule.attach(MLP(8, 3, (6,)))
+    assert len(list(rule.buffers())) == 1
 
 
 def test_gradient_signs_are_taken_when_the_gradients_are_finished():
@@ -207,10 +212,13 @@ def test_gradient_signs_are_taken_when_the_gradients_are_finished():
         assert torch.equal(network.blocks[0].weight.grad, expected.sign() if rule.gradient_signs else expected)
 
 
-def test_the_error_of_the_readout_is_never_rounded():
+@pytest.mark.parametrize("rule", [Symmetric(), Backprop()], ids=["transport", "backprop"])
+def test_the_error_of_the_readout_is_never_rounded(rule):
     torch.manual_seed(0)
-    network = MLP(64, 10, (64,), nonlinearity="identity")
+    network = MLP(64, 100, (512,), nonlinearity="identity")
     network.precision = "bf16"
-    seen = Symmetric().learn(network, normal(40, 64).float(), torch.arange(40) % 10, record=True)
-    expected = seen.signals["readout"]["error"] @ network.readout.weight.detach()
-    assert torch.equal(seen.signals["blocks.0"]["error"], expected)
+    seen = rule.learn(network, normal(256, 64).float(), torch.arange(256) % 100, record=True)
+    error, weight = seen.signals["readout"]["error"], network.readout.weight.detach()
+    assert not torch.equal(product(error, weight, "bf16"), error @ weight)  # it would show
+    assert torch.equal(seen.signals["blocks.0"]["error"], error @ weight)
+    assert torch.equal(network.blocks[0].weight.grad, rule.update(seen.signals["blocks.0"], "bf16")["weight"])

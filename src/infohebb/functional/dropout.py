@@ -41,26 +41,31 @@ def _alpha_scale(rate: float) -> float:
 
 
 def strike(x: Values, rate: float) -> Struck:
-    """Which units of x are dropped, each with probability `rate`: their positions on the CPU, a mask elsewhere."""
-    return random_positions(x.numel(), rate) if x.device.type == "cpu" else torch.rand_like(x) < rate
+    """Which units of x are dropped, each with probability `rate`: a mask, but on the CPU their positions.
+
+    Maps count their units pixel by pixel, however they lie in memory, so that a seed drops the same ones.
+    """
+    if x.device.type == "cpu":
+        return random_positions(x.numel(), rate)
+    return torch.rand(x.shape, device=x.device) < rate
 
 
 def _fill_(x: Values, value: float, struck: Struck) -> Values:
     """Set the units struck to `value`, in place."""
     if struck.dtype == torch.bool:
         return x.masked_fill_(struck, value)
-    if x.is_contiguous():
-        x.view(-1).index_fill_(0, struck, value)
-    else:  # channels last: the same units, at other places in memory
-        x.permute(0, 2, 3, 1).view(-1).index_fill_(0, channels_last(struck, x.shape), value)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x.permute(0, 2, 3, 1).view(-1).index_fill_(0, struck, value)
+    else:
+        x.view(-1).index_fill_(0, channels_first(struck, x.shape) if x.dim() == 4 else struck, value)
     return x
 
 
-def channels_last(positions: Int64[Tensor, "drops"], shape: torch.Size) -> Int64[Tensor, "drops"]:
-    """Positions in a map (m × c × h × w) counted row by row, as counted where a pixel's channels lie side by side."""
+def channels_first(positions: Int64[Tensor, "drops"], shape: torch.Size) -> Int64[Tensor, "drops"]:
+    """Positions in maps (m × c × h × w) counted pixel by pixel, as counted where they lie channel by channel."""
     channels, pixels = shape[1], shape[2] * shape[3]
     inside = positions % (channels * pixels)
-    return positions - inside + inside % pixels * channels + inside.div(pixels, rounding_mode="floor")
+    return positions - inside + inside % channels * pixels + inside.div(channels, rounding_mode="floor")
 
 
 def random_positions(count: int, rate: float) -> Int64[Tensor, "drops"]:

@@ -7,12 +7,14 @@ u (m × c)        smoothed variance     v (m × c) its centred power: what the k
 Where the groups of a map are whole channels, everything is done channel by channel, however the map lies in memory.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SAFE = 8.0  # standard deviations that a group's mean may be away from 0 without a loss of digits
 Activity = Float[Tensor, "m *features"]
 Signal = Float[Tensor, "m c"]
 
@@ -38,8 +40,16 @@ def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
     flat = z if _whole_channels(z, groups) else z.flatten(1)
     m, channels, pixels = len(flat), flat.shape[1], flat.shape[2:].numel()
     epsilon = delta * groups / (channels * pixels)
-    standardised, _, inverse = torch.native_group_norm(flat, None, None, m, channels, pixels, groups, epsilon)
+    standardise = partial(torch.native_group_norm, weight=None, bias=None, N=m, C=channels, HxW=pixels, group=groups)
+    standardised, mean, inverse = standardise(flat, eps=epsilon)
+    if _loses_digits(flat) and not bool((mean.abs() * inverse).amax() < SAFE):
+        standardised, _, inverse = standardise(_shift_groups(flat, -mean), eps=epsilon)
     return Grouped(standardised.view(z.shape), inverse.square().reciprocal_())
+
+
+def _loses_digits(flat: Tensor) -> bool:
+    """Whether torch takes the variance as a difference of squares: on the CPU, of maps that lie channels last."""
+    return flat.device.type == "cpu" and flat.numel() > 0 and not flat.is_contiguous()
 
 
 def _whole_channels(z: Tensor, groups: int) -> bool:

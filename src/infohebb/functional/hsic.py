@@ -96,8 +96,9 @@ def nhsic_bottleneck(K: Gram, Y: Gram, X: Gram, gamma: float = 50.0, epsilon: fl
 
 
 def _inverse_and_share(K: Gram, epsilon: float) -> tuple[Tensor, Tensor]:
-    """B and R of a Gram matrix, in float64."""
+    """B and R of a Gram matrix, in float64; not a number where it is no Gram matrix, as when weights have diverged."""
     unit = torch.eye(len(K), dtype=torch.float64, device=K.device)
     ridge = epsilon * len(K)
-    B = torch.cholesky_inverse(torch.linalg.cholesky(double_centre(K.double()) + ridge * unit))
+    factor, failed = torch.linalg.cholesky_ex(double_centre(K.double()) + ridge * unit)
+    B = torch.cholesky_inverse(factor) + torch.where(failed == 0, 0.0, torch.nan)
     return B, unit - ridge * B

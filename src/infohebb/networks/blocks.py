@@ -1,6 +1,7 @@
 """Block: from weight to activity, which the local objective sees, and on to output, which the next block receives."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -161,18 +162,22 @@ class Block(nn.Module):
         if self.residual:
             activity = activity + self._skipped(pre, activity)
         if self.pool is None:
-            self._check_map_size(activity)
             return Response(pre, hidden, activity, batch, layer)
         pooled, winners = convolution.max_pool(activity, self.pool)
-        self._check_map_size(pooled)
         hidden = convolution.at_winners(hidden, winners) if self.residual else pooled
         return Response(pre, hidden, pooled, batch, layer, winners)
 
-    def _check_map_size(self, activity: Tensor) -> None:
-        """Raise MismatchError for maps of another size than the block was told, for which averages were chosen."""
-        if self.geometry is not None and self.map_size not in (None, activity.shape[2:]):
-            got, told = (" × ".join(map(str, size)) for size in (activity.shape[2:], self.map_size or ()))
-            raise MismatchError(f"samples give a map of {got} where the block was told {told}; give inputs of its size")
+    def _check_maps(self, size: tuple[int, int], geometry: Geometry) -> None:
+        """Raise MismatchError for maps of which nothing is left, or of another size than the block was told."""
+        for stage, windows in {"convolve": geometry, "pool": self.pool, "average": self.average}.items():
+            before, size = size, size if windows is None else windows.map_size(size)
+            if min(size) < 1:
+                raise MismatchError(f"a block cannot {stage} a map of {_by(before)}: nothing is left of it")
+            if stage == "pool" and self.map_size not in (None, size):
+                told = _by(self.map_size or ())
+                raise MismatchError(
+                    f"samples give a map of {_by(size)} where the block was told {told}; give inputs of its size"
+                )
 
     def _skipped(self, pre: Tensor, activity: Tensor) -> Tensor:
         if pre.shape != activity.shape:
@@ -192,6 +197,7 @@ class Block(nn.Module):
             if pre.dim() != 4 or pre.shape[1] != expected:
                 shape = tuple(pre.shape[1:])
                 raise MismatchError(f"samples of shape {shape} do not fit a convolution of {expected} channels")
+            self._check_maps((pre.shape[2], pre.shape[3]), self.geometry)
             drive = convolution.convolve(pre, self.weight, self.geometry, self.precision)
         return drive if self.bias is None else drive + normalisation.spread(self.bias, drive)
 
@@ -235,6 +241,10 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "m *features"]) -> Output:
         """The output, as in evaluation."""
         return self.emit(self.respond(x).activity)
+
+
+def _by(size: Iterable[int]) -> str:
+    return " × ".join(map(str, size))
 
 
 def _geometry(synapses: nn.Conv2d) -> Geometry:

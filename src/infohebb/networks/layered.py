@@ -45,4 +45,13 @@ class Layered(nn.Module):
         """Logits, or the predicted numbers."""
         for _, block in self.named_blocks():
             inputs = block(inputs)
-        return self.readout(inputs.flatten(1))
+        return self.read_out(inputs)
+
+    def read_out(self, x: Float[Tensor, "m *features"]) -> Float[Tensor, "m outputs"]:
+        """The readout of what the last block sends.  Raises MismatchError when its size is another."""
+        features = x.flatten(1)
+        if features.shape[1] != self.readout.in_features:
+            raise MismatchError(
+                f"samples reach the readout as {features.shape[1]} numbers; it takes {self.readout.in_features}"
+            )
+        return self.readout(features)

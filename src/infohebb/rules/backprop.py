@@ -59,7 +59,8 @@ class Backprop(LearningRule):
         with torch.no_grad():
             loss, signals = readout_signals(x.detach(), logits, targets, self.loss)
         activities = [response.activity for response in responses]
-        errors = carry_down(logits, signals["error"], activities, network.precision)
+        top = signals["error"] @ network.readout.weight.detach()
+        errors = carry_down(x, top, activities, network.precision)
         recorded = {}
         for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
             with torch.no_grad():
@@ -86,12 +87,12 @@ def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, T
         responses.append(block.respond(x, learning=True))
         x = block.emit(responses[-1].activity, learning=True)
     x = x.flatten(1)
-    return responses, x, network.readout(x)
+    return responses, x, network.read_out(x)
 
 
-def carry_down(logits: Tensor, error: Tensor, activities: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
-    """The error at each block's activity, from the error at the logits, by autograd."""
+def carry_down(x: Tensor, error: Tensor, activities: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
+    """The error at each block's activity, from the error at what the readout receives, by autograd."""
     if not activities:
         return ()
     with rounded_operands() if precision == "bf16" else contextlib.nullcontext():
-        return torch.autograd.grad(logits, activities, error)
+        return torch.autograd.grad(x, activities, error)

@@ -1,9 +1,10 @@
 """The contract of a learning rule."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -96,11 +97,33 @@ class LearningRule(nn.Module, ABC):
         del parameters
 
 
-def keep_or_draw(rule: nn.Module, name: str, shape: torch.Size, like: Tensor) -> None:
-    """A buffer of fixed random feedback of that shape; one that is there already and fits stays."""
-    known = dict(rule.named_buffers(recurse=False)).get(name)
-    if known is None or known.shape != shape:
-        rule.register_buffer(name, random_feedback(*shape, like=like.detach()))
+class FixedFeedback(nn.Module):
+    """Random matrices that a rule draws once for a network, by the place of a layer: buffers, saved with the rule."""
+
+    def draw(self, shapes: Mapping[int, tuple[int, ...]], like: Tensor) -> None:
+        """A matrix for each place, of the type and on the device of `like`; there are no others afterwards."""
+        self._buffers.clear()
+        for place, shape in shapes.items():
+            self.register_buffer(str(place), random_feedback(*shape, like=like.detach()))
+
+    def __getitem__(self, place: int) -> Tensor:
+        """The matrix of that place.  Raises MismatchError before anything is drawn."""
+        if str(place) not in self._buffers:
+            raise MismatchError("the rule has no feedback for this layer; call rule.attach(network) first")
+        return self.get_buffer(str(place))
+
+
+_ATTACHED: WeakKeyDictionary[LearningRule, ReferenceType[nn.Module]] = WeakKeyDictionary()
+
+
+def attached_before(rule: LearningRule, network: nn.Module) -> bool:
+    """Whether the rule is attached to this very network already, as when it is trained further; it is from now on.
+
+    A copy of either is another one.
+    """
+    known = _ATTACHED.get(rule)
+    _ATTACHED[rule] = ref(network)
+    return known is not None and known() is network
 
 
 def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:

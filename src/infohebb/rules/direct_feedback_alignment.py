@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from infohebb.errors import MismatchError
 from infohebb.functional.products import product
 from infohebb.networks import Block
-from infohebb.rules.base import keep_or_draw
+from infohebb.rules.base import FixedFeedback, attached_before
 from infohebb.rules.transport import Sender, TransportRule
 
 
@@ -24,19 +24,28 @@ class DirectFeedbackAlignment(TransportRule):
     `attach` for maps of unknown size.
     """
 
+    def __init__(self):
+        super().__init__()
+        self.feedback = FixedFeedback()
+
     def attach(self, network: Any) -> None:
-        """Draw a matrix for each block; those that fit already stay."""
+        """Draw a matrix for each block; they stay while the network does."""
         super().attach(network)
-        for position, (name, block) in enumerate(network.named_blocks()):
+        like, shapes = network.readout.weight, {}
+        for place, (name, block) in enumerate(network.named_blocks()):
             if block.output_width is None:
-                raise MismatchError(f"{name} has maps of unknown size; tell its Block their map_size")
-            shape = torch.Size((network.readout.out_features, block.output_width))
-            keep_or_draw(self, f"feedback{position}", shape, network.readout.weight)
+                mend = "give from_sequential the inputs' shape, or its Block the map_size"
+                raise MismatchError(f"{name} has maps of unknown size; {mend}")
+            shapes[place] = (network.readout.out_features, block.output_width)
+        if attached_before(self, network):
+            self.feedback.to(like.device, like.dtype)
+        else:
+            self.feedback.draw(shapes, like)
 
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
         """The matrix of the block below that layer."""
         del layer
-        return self.get_buffer(f"feedback{position - 1}")
+        return self.feedback[position - 1]
 
     def arriving(self, sender: Sender, top: Tensor, size: torch.Size) -> Tensor:
         """The readout's error at once, whatever the layer above made of it."""

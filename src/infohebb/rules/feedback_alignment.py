@@ -14,21 +14,28 @@ from typing import Any
 from torch import Tensor, nn
 
 from infohebb.networks import Block
-from infohebb.rules.base import keep_or_draw
+from infohebb.rules.base import FixedFeedback, attached_before
 from infohebb.rules.transport import TransportRule
 
 
 class FeedbackAlignment(TransportRule):
     """Backprop with the weights of the way down replaced by fixed random ones: no weight is transported."""
 
+    def __init__(self):
+        super().__init__()
+        self.feedback = FixedFeedback()
+
     def attach(self, network: Any) -> None:
-        """Draw a matrix for each layer but the first, whose input needs no error; those that fit already stay."""
+        """Draw a matrix for each layer but the first, whose input needs no error; they stay while the network does."""
         super().attach(network)
+        like = network.readout.weight
+        if attached_before(self, network):
+            self.feedback.to(like.device, like.dtype)
+            return
         layers = [*(block for _, block in network.named_blocks()), network.readout]
-        for position, layer in enumerate(layers[1:], 1):
-            keep_or_draw(self, f"feedback{position}", layer.weight.shape, layer.weight)
+        self.feedback.draw({place: tuple(layer.weight.shape) for place, layer in enumerate(layers) if place}, like)
 
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
         """The layer's own fixed matrix."""
         del layer
-        return self.get_buffer(f"feedback{position}")
+        return self.feedback[position]

@@ -149,6 +149,7 @@ class KernelizedBottleneck(LayeredRule):
         settings = self.grouping(block)
         if settings is None:
             return self._plain_step(block, response, context)
+        check_groups(settings.groups, response.activity[0].numel())
         grouped = grouping.group(response.activity, settings.groups, settings.delta)
         v = grouping.group_signal(grouped.variance, settings.power)
         Q, terms = self._coupling(v, context)

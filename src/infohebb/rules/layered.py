@@ -81,7 +81,7 @@ class LayeredRule(LearningRule):
                 recorded |= {f"rule.{layer}": signals} if record else {}
             objectives |= {name: step.terms} if step.terms else {}
             del step  # before the next block allocates
-        logits = network.readout(x.flatten(1))
+        logits = network.read_out(x)
         loss, signals = readout_signals(x.flatten(1), logits, targets)
         assign_gradients(network.readout, self.update(signals))
         recorded |= {"readout": signals} if record else {}

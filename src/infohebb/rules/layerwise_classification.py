@@ -11,7 +11,6 @@ P (N × d)  its classifier         e (m × N)  the classifier's error: softmax -
 import math
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -19,7 +18,7 @@ from infohebb.errors import MismatchError, is_whole, unknown_name
 from infohebb.functional import convolution
 from infohebb.functional.feedback import sign_feedback
 from infohebb.networks import Block, Layered, Response
-from infohebb.rules.base import Signals, keep_or_draw
+from infohebb.rules.base import FixedFeedback, Signals, attached_before
 from infohebb.rules.layered import (
     LayeredRule,
     LocalStep,
@@ -52,27 +51,26 @@ class LayerwiseClassification(LayeredRule):
     def __init__(self, feedback: Literal["exact", "random", "sign"] = "exact", projection: int = 2048):
         super().__init__()
         self.feedback, self.projection = feedback, projection
-        self.weight_transport = feedback != "random"  # of the classifier's weights, to the block that it sees
-        self.classifiers = nn.ModuleList()
+        self.weight_transport = feedback != "random"  # of a classifier's weights, to the block that it sees
+        self.classifiers, self.fixed = nn.ModuleList(), FixedFeedback()
 
     def attach(self, network: Any) -> None:
-        """Draw a classifier for each block, and its feedback if that is random; what fits already stays."""
+        """Draw a classifier for each block, and its feedback if that is random; they stay while the network does."""
         super().attach(network)
         if self.feedback not in FEEDBACK:
             raise unknown_name("feedback", str(self.feedback), FEEDBACK)
+        self.weight_transport = self.feedback != "random"
         if not is_whole(self.projection) or self.projection < 1:
             raise MismatchError(f"projection {self.projection!r}: give a whole number above 0")
-        like, known, fitting = network.readout.weight.detach(), list(self.classifiers), nn.ModuleList()
+        like, shapes = network.readout.weight.detach(), {}
         for place, (name, block) in enumerate(network.named_blocks()):
             features = len(block.weight) * math.prod(self._windows(name, block) or ())
-            shape = torch.Size((network.readout.out_features, features))
-            fits = place < len(known) and known[place].get_parameter("weight").shape == shape
-            fitting.append(
-                known[place] if fits else nn.Linear(features, shape[0], device=like.device, dtype=like.dtype)
-            )
-            if self.feedback == "random":
-                keep_or_draw(self, f"feedback{place}", shape, like)
-        self.classifiers = fitting
+            shapes[place] = (network.readout.out_features, features)
+        if not attached_before(self, network):
+            self.classifiers = nn.ModuleList(nn.Linear(inputs, outputs) for outputs, inputs in shapes.values())
+            self.fixed.draw(shapes if self.feedback == "random" else {}, like)
+        self.classifiers.to(like.device, like.dtype)
+        self.fixed.to(like.device, like.dtype)
 
     def _windows(self, name: str, block: Block) -> tuple[int, int] | None:
         """Into how many rows and columns of windows a block's map is averaged."""
@@ -97,6 +95,8 @@ class LayerwiseClassification(LayeredRule):
     def local_step(self, block: Block, response: Response, context: Batch) -> LocalStep:
         """The classifier's error, and the part of its feedback that each neuron has."""
         place = context.places[block]
+        if place >= len(self.classifiers):
+            raise MismatchError("the rule has no classifier for this block; call rule.attach(network) first")
         classifier, windows = self.classifiers[place], self._windows(f"blocks.{place}", block)
         z = response.activity if windows is None else convolution.spread_pool(response.activity, windows)
         loss, own = readout_signals(z.flatten(1), classifier(z.flatten(1)), context.targets)
@@ -106,7 +106,7 @@ class LayerwiseClassification(LayeredRule):
 
     def _feedback_weight(self, place: int) -> Tensor:
         if self.feedback == "random":
-            return self.get_buffer(f"feedback{place}")
+            return self.fixed[place]
         weight = self.classifiers[place].get_parameter("weight").detach().clone()
         return weight if self.feedback == "exact" else sign_feedback(weight)
 

@@ -8,16 +8,17 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from infohebb.functional import convolution, dropout, feedback, grouping
+from infohebb.functional.products import Precision
 from infohebb.networks import Block, Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, right_answers
 from infohebb.rules.layered import (
+    SynapticStep,
     assign_gradients,
     at_nonlinearity,
     block_signals,
     check_fit,
     learning,
     readout_signals,
-    synaptic_gradients,
     synaptic_step,
     to_drive,
 )
@@ -68,7 +69,7 @@ class TransportRule(LearningRule):
         del onset
         check_fit(network, inputs, targets)
         passed, x = climb(network, inputs)
-        logits = network.readout(x)
+        logits = network.read_out(x)
         loss, signals = readout_signals(x, logits, targets)
         assign_gradients(network.readout, self.update(signals))
         recorded, top = {"readout": signals}, signals["error"]
@@ -77,7 +78,7 @@ class TransportRule(LearningRule):
             name, block, response, struck, size = passed.pop()
             error = at_activity(self.arriving(sender, top, size), block, response, struck)
             signals = {**block_signals(block, response), "error": at_nonlinearity(error, block, response)}
-            gradients, drive_error = synaptic_step(signals, signals["error"], network.precision)
+            gradients, drive_error = self.synapses(signals, network.precision)
             assign_gradients(block, gradients)
             recorded |= {name: signals} if record else {}
             sender = Sender(len(passed), block, drive_error, skipped(error, block, response))
@@ -91,9 +92,13 @@ class TransportRule(LearningRule):
         below = feedback.send_down(error, self.feedback_weight(position, layer), geometry, size, precision)
         return below if skip is None else below + skip.view(size)
 
-    def update(self, signals: Signals) -> dict[str, Tensor]:
+    def synapses(self, signals: Signals, precision: Precision = "fp32") -> SynapticStep:
+        """What a layer's synapses make of their signals: pre × error, and the error at their drive."""
+        return synaptic_step(signals, signals["error"], precision)
+
+    def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: pre × error."""
-        return synaptic_gradients(signals, signals["error"])
+        return self.synapses(signals, precision).gradients
 
 
 def climb(network: Layered, inputs: Tensor) -> tuple[list[Passed], Tensor]:

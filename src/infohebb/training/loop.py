@@ -25,6 +25,7 @@ from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, hold_out_validation
 
+SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
 DEFAULT_OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
 
@@ -100,8 +101,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a
     DataSet; or any re-iterable loader of (inputs, targets) tensors. `optimizer`: the keyword arguments of
     `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied by `factor` after each epoch in
-    `milestones`. `precision` is that of the blocks' matrix products; it and `device` stay the network's afterwards.
-    `channels_last` has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only.
+    `milestones`. `precision` is that of the blocks' matrix products; `channels_last` has convolutional maps lie in
+    memory pixel by pixel, which is faster and changes rounding only. These and `device` stay the network's afterwards.
     `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too changes rounding only.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
@@ -142,7 +143,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         words |= {"rule": _public(rule), "optimizer": _words(stepper)}
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
-        learn = torch.compile(rule.learn, dynamic=False) if compiled else rule.learn
+        learn = torch.compile(rule.learn, dynamic=False, options=SAME_DRAWS) if compiled else rule.learn
         run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn)
         return run.to_the_end(show=progress)
 
@@ -170,6 +171,12 @@ def prepare_optimizer(
         learning = {id(parameter) for group in groups.values() for parameter in group}
         if any(id(parameter) not in learning for table in optimizer.param_groups for parameter in table["params"]):
             raise MismatchError("the optimizer holds parameters that this rule does not train on this network")
+        held = {id(parameter) for table in optimizer.param_groups for parameter in table["params"]}
+        if any(id(parameter) in learning - held for parameter in rule.parameters()):
+            raise MismatchError(
+                f"{type(rule).__name__} has parameters of its own that the optimizer lacks: call rule.attach(network), "
+                "then make the optimizer over rule.groups(network)"
+            )
         return optimizer
     return make_optimizer(groups, **(DEFAULT_OPTIMIZER if optimizer is None else optimizer))
 
