@@ -58,10 +58,16 @@ def _whole_channels(z: Tensor, groups: int) -> bool:
 
 def scale_groups(z: Activity, factors: Signal) -> Activity:
     """z with each group times its number."""
-    groups = factors.shape[1]
+    blocks, spread = _aligned(z, factors)
+    return (blocks * spread).reshape(z.shape)
+
+
+def _aligned(z: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """z and a number per group (m × c), in shapes that broadcast; of maps with whole channels in a group, z itself."""
+    groups = values.shape[1]
     if _whole_channels(z, groups):
-        return z * factors.repeat_interleave(z.shape[1] // groups, 1)[:, :, None, None]
-    return (z.flatten(1).unflatten(1, (groups, -1)) * factors.unsqueeze(-1)).reshape(z.shape)
+        return z, values.repeat_interleave(z.shape[1] // groups, 1)[:, :, None, None]
+    return z.flatten(1).unflatten(1, (groups, -1)), values.unsqueeze(-1)
 
 
 def sum_groups(z: Activity, groups: int) -> Signal:
@@ -122,10 +128,8 @@ def divisive_normalisation_backward(
 
 
 def _shift_groups(z: Activity, shifts: Signal) -> Activity:
-    groups = shifts.shape[1]
-    if _whole_channels(z, groups):
-        return z + shifts.repeat_interleave(z.shape[1] // groups, 1)[:, :, None, None]
-    return (z.flatten(1).unflatten(1, (groups, -1)) + shifts.unsqueeze(-1)).reshape(z.shape)
+    blocks, spread = _aligned(z, shifts)
+    return (blocks + spread).reshape(z.shape)
 
 
 def group_factor(v_gradient: Signal, power: float, group_size: int) -> Signal:

@@ -25,7 +25,7 @@ from infohebb.functional.kernels import Kernel
 from infohebb.networks import Block, DivisiveNorm, Layered, Response
 from infohebb.networks.blocks import check_groups
 from infohebb.rules.base import Signals
-from infohebb.rules.layered import LayeredRule, LocalStep, block_signals, through_slope, with_slope
+from infohebb.rules.layered import LayeredRule, LocalStep, block_signals, with_slope
 
 AGAINST_ITSELF = {"phsic": hsic.phsic_objective, "hsic": hsic.hsic_objective}
 AGAINST_INPUT = {
@@ -181,9 +181,9 @@ class KernelizedBottleneck(LayeredRule):
         post = block.nonlinearity.gate(signals["post"], response.hidden)
         return {**block_signals(block, response), **signals, "post": post}
 
-    def postsynaptic_error(self, signals: Signals) -> Tensor:
-        """dL/da: the factors at the activity, carried through layer norm and the nonlinearity's slope."""
-        return signals["error"] if "error" in signals else through_slope(activity_error(signals), signals)
+    def activity_error(self, signals: Signals) -> Tensor:
+        """The error at the activity, as below."""
+        return activity_error(signals)
 
 
 def activity_error(signals: Signals) -> Tensor:

@@ -95,8 +95,15 @@ class LayeredRule(LearningRule):
         return x, step._replace(normalised=None)
 
     def postsynaptic_error(self, signals: Signals) -> Tensor:
-        """dL/da (m × n) at the input of a layer's nonlinearity, from its signals alone."""
-        return signals["error"]
+        """dL/da (m × n, or a map) at the input of a layer's nonlinearity, from its signals alone.
+
+        It is the `error` among them, or else the error at the activity, carried through the nonlinearity's slope.
+        """
+        return signals["error"] if "error" in signals else through_slope(self.activity_error(signals), signals)
+
+    def activity_error(self, signals: Signals) -> Tensor:
+        """dL/dz (m × n, or a map) at a block's activity, of a rule whose signals are no `error` of each neuron."""
+        raise NotImplementedError(f"{type(self).__name__} has signals {sorted(signals)} and no activity_error for them")
 
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: the error at its nonlinearity's input, times what came in."""

@@ -24,7 +24,6 @@ from infohebb.rules.layered import (
     LocalStep,
     as_geometry,
     readout_signals,
-    through_slope,
     with_slope,
 )
 
@@ -110,9 +109,9 @@ class LayerwiseClassification(LayeredRule):
         weight = self.classifiers[place].get_parameter("weight").detach().clone()
         return weight if self.feedback == "exact" else sign_feedback(weight)
 
-    def postsynaptic_error(self, signals: Signals) -> Tensor:
-        """dL/da: the classifier's error through its feedback, then the nonlinearity's slope."""
-        return signals["error"] if "error" in signals else through_slope(activity_error(signals), signals)
+    def activity_error(self, signals: Signals) -> Tensor:
+        """The error at the activity, as below."""
+        return activity_error(signals)
 
 
 def activity_error(signals: Signals) -> Tensor:
