@@ -62,7 +62,8 @@ for compiled in (False, True):
     torch.manual_seed(0)
     network = ConvNet((2, 8, 8), 3, (8, 4), (1,), (12,), norm="batch", divisive_norm={"groups": 4}, dropout=0.1)
     data = random_like((2, 8, 8), 3, 24)
-    train(network, KernelizedBottleneck("cosine"), data, epochs=2, batch=8, progress=False, device="cpu", compiled=compiled)
+    options = {"epochs": 2, "batch": 8, "progress": False, "device": "cpu", "compiled": compiled}
+    train(network, KernelizedBottleneck("cosine"), data, **options)
     found.append(list(network.parameters()))
     print(graphs["unique_graphs"])
 for one, other in zip(*found, strict=True):
