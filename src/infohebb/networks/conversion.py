@@ -45,7 +45,7 @@ def from_sequential(sequential: nn.Module, inputs: int | Sequence[int] | None = 
     return plan.network()
 
 
-def check_hooks(sequential: nn.Sequential) -> None:
+def check_hooks(sequential: nn.Module) -> None:
     """Raise MismatchError for a forward hook: blocks compute what the modules do, and do not call them."""
     for name, module in sequential.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
