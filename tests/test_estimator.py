@@ -22,20 +22,24 @@ from sklearn.utils.estimator_checks import check_estimator
 from infohebb import MLP, Backprop, KernelizedBottleneck, LastLayer, LocalClassifier, train
 from infohebb.errors import (
     GroupingError,
+    LabelError,
     MismatchError,
     NonFiniteLossError,
     UnknownKeyError,
     UnknownNameError,
+    UsageError,
     WrongTypeError,
 )
 from infohebb.estimator import largest_groups
 from infohebb.functional import kernels
 from infohebb.rules import LayerwiseClassification as HeadsRule
+from infohebb.rules import registry
 from infohebb.training.seeding import seeded
 
 X, Y = load_iris(return_X_y=True)
 RULES = [None, Backprop(), LastLayer(), HeadsRule()]
 NAMES = ["default", "Backprop", "LastLayer", "rule with parameters of its own"]
+ONE_CLASS = "all labels are the same"  # in some of scikit-learn's checks too
 NOT_OURS = ("sample_weight", "multilabel", "multioutput")  # sample weights, and several labels for one sample
 
 
@@ -57,15 +61,16 @@ def own_checks(estimator):
     """Names and outcomes of scikit-learn's checks, sorted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
+        warnings.filterwarnings("ignore", ONE_CLASS, UserWarning)
         return sorted((check["check_name"], check["status"]) for check in check_estimator(estimator, on_fail=None))
 
 
 # scikit-learn's checks
 
 
-@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+@pytest.mark.parametrize("rule", [None, *(make() for make in registry().values())], ids=["default", *registry()])
 def test_scikit_learns_own_checks_all_pass_with_every_rule(rule):
-    checks = own_checks(LocalClassifier(rule, epochs=5))
+    checks = own_checks(LocalClassifier(rule, epochs=2))
     assert [name for name, status in checks if status not in ("passed", "skipped")] == []
     skipped = {name for name, status in checks if status == "skipped"}
     assert skipped <= {"check_array_api_input", "check_classifier_data_not_an_array"}  # no pandas, no array API here
@@ -117,9 +122,14 @@ def test_fit_does_what_train_does():
     assert model.n_iter_ == 4
 
 
-@pytest.mark.parametrize("hidden", [16, [16], np.int64(16)])
-def test_hidden_widths_may_be_one_number_or_a_list(hidden):
+@pytest.mark.parametrize("hidden", [16, [16], np.int64(16), np.array(16), np.array([16]), torch.tensor([16])])
+def test_hidden_widths_may_be_one_number_or_a_row(hidden):
     assert_same(small(hidden=hidden).fit(X, Y), small(hidden=(16,)).fit(X, Y))
+
+
+def test_hidden_widths_may_be_an_array():
+    model = clone(small(hidden=np.array([16, 8], dtype=np.uint8))).fit(X, Y)
+    assert_same(model, small(hidden=(16, 8)).fit(X, Y))
 
 
 # precision
@@ -270,9 +280,18 @@ def test_labels_may_be_strings_or_have_gaps(names):
     np.testing.assert_array_equal(model.predict(X), names[small().fit(X, Y).predict(X)])
 
 
+@pytest.mark.parametrize(("other", "kinds"), [(None, "NoneType and str"), (1, "int and str")])
+def test_labels_of_two_types_get_one_line(other, kinds):
+    y = np.array(["a", other], dtype=object)[Y // 2]
+    for learn in (small().fit, lambda X, y: small().partial_fit(X, y, classes=["a", "b"])):
+        with pytest.raises(LabelError, match=f"^y: labels of types {kinds}; give all as strings or all as numbers$"):
+            learn(X, y)
+
+
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)
 def test_one_class_is_always_predicted(rule):
-    model = small(rule).fit(X, np.full(len(X), "only"))
+    with pytest.warns(UserWarning, match=ONE_CLASS):
+        model = small(rule).fit(X, np.full(len(X), "only"))
     assert set(model.predict(X)) == {"only"}
     np.testing.assert_array_equal(model.predict_proba(X), np.ones((len(X), 1)))
 
@@ -283,6 +302,14 @@ def test_probabilities_are_the_softmax_of_the_networks_outputs():
     np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-12)
     np.testing.assert_allclose(model.predict_log_proba(X), np.log(expected), rtol=1e-9)
     np.testing.assert_array_equal(model.predict(X), model.classes_[expected.argmax(1)])
+
+
+def test_one_class_is_warned_of_where_a_model_begins():
+    with pytest.warns(UserWarning, match=ONE_CLASS) as caught:
+        model = small().partial_fit(X[:9], Y[:9], classes=[0])
+    assert len(caught) == 1
+    model.partial_fit(X[:9], Y[:9])  # silent, as are many classes of which a batch has one
+    small().partial_fit(X[:9], Y[:9], classes=[0, 1])
 
 
 # inputs
@@ -357,11 +384,40 @@ def test_partial_fit_knows_its_classes():
         model.partial_fit(X[:, :3], Y)
 
 
-def test_partial_fit_can_begin_again_after_a_first_call_that_failed():
-    model = small(groups=3)
-    with pytest.raises(GroupingError):
-        model.partial_fit(X, Y, classes=[0, 1, 2])
-    assert model.set_params(groups=2).partial_fit(X, Y, classes=[0, 1, 2]).n_iter_ == 1
+@pytest.mark.parametrize(
+    ("settings", "classes"), [({"groups": 3}, [5, 6, 7]), ({"groups": 2}, [0, 1, 2])], ids=["groups", "labels"]
+)
+def test_partial_fit_can_begin_again_after_a_first_call_that_failed(settings, classes):
+    model = small(**settings)
+    with pytest.raises(UsageError):
+        model.partial_fit(X, Y + 5, classes=classes)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert model.set_params(groups=2).partial_fit(X, Y + 5, classes=[5, 6, 7]).n_iter_ == 1
+    assert_same(model, small(groups=2).partial_fit(X, Y + 5, classes=[5, 6, 7]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (2, "classes: give a row of labels"),
+        ([], r"classes: give a row of labels"),
+        ([[0, 1]], r"classes: give a row of labels"),
+        ([[0, 1], [2]], "classes: give a row of labels"),
+        ({0, 1, 2}, "classes: give a row of labels"),
+        ([0, 1, np.nan], "classes: leave out NaN and infinity"),
+        ([0, 1, np.inf], "classes: leave out NaN and infinity"),
+        (np.array([0, 1, np.nan], dtype=object), "classes: leave out NaN and infinity"),
+        (np.array(["a", 1], dtype=object), "classes: labels of types .* and str; give all"),
+        (np.array(["a", None], dtype=object), "classes: labels of types .* and str; give all"),
+    ],
+)
+def test_classes_that_cannot_be_get_one_line(classes, words):
+    with pytest.raises(LabelError, match=words) as caught:
+        small().partial_fit(X, Y, classes=classes)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(LabelError, match=words):
+        small().partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y, classes=classes)
 
 
 # copies, pipelines, searches
@@ -409,10 +465,14 @@ def test_a_grid_search_over_rules_widths_and_rates():
         ({"rule": "backprop"}, WrongTypeError, "rule = 'backprop': give a rule that is made"),
         ({"rule": KernelizedBottleneck(groups=4), "groups": 2}, MismatchError, "leave them out of the rule"),
         ({"rule": KernelizedBottleneck(kernel="cosin")}, UnknownNameError, "did you mean 'cosine'"),
-        ({"hidden": "wide"}, MismatchError, "hidden 'wide': give whole numbers"),
-        ({"hidden": (16.0,)}, MismatchError, "hidden .*: give whole numbers"),
+        ({"hidden": "wide"}, WrongTypeError, "hidden = 'wide': give a whole number or a row of them"),
+        ({"hidden": b"wide"}, WrongTypeError, "hidden = b'wide': give a whole number"),
+        ({"hidden": (16.0,)}, WrongTypeError, "hidden = .*: give a whole number"),
+        ({"hidden": np.array([16.0])}, WrongTypeError, "hidden = .*: give a whole number"),
+        ({"hidden": np.array([[16], [8]])}, WrongTypeError, "hidden = .*: give a whole number"),
+        ({"hidden": np.array([True])}, WrongTypeError, "hidden = .*: give a whole number"),
         ({"hidden": (16, 0)}, MismatchError, "no layer may be empty"),
-        ({"hidden": None}, MismatchError, "hidden None: give whole numbers"),
+        ({"hidden": None}, WrongTypeError, "hidden = None: give a whole number"),
         ({"groups": 4.0}, WrongTypeError, "groups = 4.0: give a whole number"),
         ({"nonlinearity": "rellu"}, UnknownNameError, "did you mean 'relu'"),
         ({"epochs": 0}, WrongTypeError, "epochs = 0: give a whole number of at least 1"),

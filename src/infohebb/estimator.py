@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,6 @@ from torch import Tensor
 from infohebb.data import Split, batches, count_batches
 from infohebb.errors import LabelError, MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.networks import MLP
-from infohebb.networks.parts import check_sizes
 from infohebb.rules import KernelizedBottleneck, LearningRule
 from infohebb.training import predict
 from infohebb.training.devices import keep_freed_memory
@@ -37,6 +37,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
     "rule": (
         lambda rule: rule is None or isinstance(rule, LearningRule),
         "a rule that is made, such as KernelizedBottleneck(), or None",
+    ),
+    "hidden": (
+        lambda hidden: widths_of(hidden) is not None,
+        "a whole number or a row of them, such as (128, 128)",
     ),
     "groups": (
         lambda groups: groups is None or is_whole(groups),
@@ -59,17 +63,17 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     """A classifier whose fully connected network is trained by a local rule.
 
     `rule`: any rule on layered networks, of which a copy learns; None is `KernelizedBottleneck(kernel="cosine")`.
-    `hidden`: widths of the hidden layers, or one width. `groups` of their divisive normalisation: a number that divides
-    each width, 0 for no normalisation; None is the largest number, up to 32, that leaves two neurons or more in each
-    group, and no normalisation where there is none. `nonlinearity`: one of MLP's. `epochs`: passes over the data, in
-    batches of `batch`. `optimizer`: one of torch's, by name, or a dict of name and options. `learning_rate`: a number,
-    or one for each kind in `rule.groups(network)`; None, if the optimizer's options have no `lr` either, is 1e-2 for
-    kind "readout" and 1e-3 for the others. With `warm_start` another `fit` goes on where the last one ended.
-    `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose` shows a progress bar on a
-    terminal.
+    `hidden`: widths of the hidden layers (a sequence or an array), or one width. `groups` of their divisive
+    normalisation: a number that divides each width, 0 for no normalisation; None is the largest number, up to 32, that
+    leaves two neurons or more in each group, and no normalisation where there is none. `nonlinearity`: one of MLP's.
+    `epochs`: passes over the data, in batches of `batch`. `optimizer`: one of torch's, by name, or a dict of name and
+    options. `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the optimizer's options
+    have no `lr` either, is 1e-2 for kind "readout" and 1e-3 for the others. With `warm_start` another `fit` goes on
+    where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose`
+    shows a progress bar on a terminal.
 
     Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
-    taken as they are; StandardScaler brings them to one scale.
+    taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted.
 
     Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
     `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch).
@@ -110,24 +114,23 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         """
         first = not (self.warm_start and hasattr(self, "network_"))
         X, y = self._check(X, y, reset=first)
-        if first:
-            self._start(X, np.unique(y))
-        return self._learn(X, y, self.epochs)
+        return self._learn(X, y, np.unique(y) if first else None, self.epochs)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> "LocalClassifier":
         """One pass over X (n, features) and y (n), going on with weights, rule and optimizer as they are.
 
         The first call needs `classes`, all labels that will ever come. n calls with the same data are what `fit` with
         n epochs does. One sample will do, but a rule that compares samples teaches then the readout only.
-        Raises ValueError, also for labels that are not among the classes, and the errors of `fit`.
+        Raises LabelError for labels that are not among the classes, and the errors of `fit`.
         """
         first = not hasattr(self, "network_")
         X, y = self._check(X, y, reset=first)
+        given = all_classes(classes) if first or classes is not None else None
         if first:
-            self._start(X, all_classes(classes))
-        elif classes is not None and not np.array_equal(self.classes_, all_classes(classes)):
+            return self._learn(X, y, given, 1)
+        if given is not None and not np.array_equal(self.classes_, given):
             raise LabelError(f"classes {classes} are not those of the first call, {self.classes_}; leave them out")
-        return self._learn(X, y, 1)
+        return self._learn(X, y, None, 1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class (m,) of each sample of X (m, features)."""
@@ -151,28 +154,29 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         for name, (fits, wanted) in CHECKS.items():
             value = getattr(self, name)
             if not fits(value):
-                raise WrongTypeError(f"{name} = {value!r}: give {wanted}")
+                raise WrongTypeError(f"{name} = {' '.join(repr(value).split())}: give {wanted}")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+        distinct(y, "y")  # first, for scikit-learn takes them to be of one type
         check_classification_targets(y)
         return X, y
 
     def _start(self, X: Any, classes: np.ndarray) -> None:
         """A new network for X (n, features), rule and optimizer; one draw from `random_state` decides all chance."""
+        if len(classes) == 1:
+            warnings.warn("all labels are the same class, so nothing can be learned", UserWarning, stacklevel=4)
         dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
             network = self._network(X.shape[1], len(classes)).to(dtype)
             rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
             rule.attach(network)
             rule.to(dtype)
-            self._random_numbers = torch.get_rng_state()
+            random_numbers = torch.get_rng_state()
         self.optimizer_ = prepare_optimizer(rule, network, self._optimizer_options(rule.groups(network)))
         self.network_, self.rule_, self.classes_ = network, rule, classes
-        self.loss_curve_, self.n_iter_ = [], 0
+        self.loss_curve_, self.n_iter_, self._random_numbers = [], 0, random_numbers
 
     def _network(self, features: int, classes: int) -> MLP:
-        hidden = (self.hidden,) if is_whole(self.hidden) else self.hidden
-        check_sizes(hidden=hidden)
-        widths = [int(width) for width in hidden]
+        widths = widths_of(self.hidden) or []
         groups = largest_groups(widths) if self.groups is None else int(self.groups)
         norm = {"groups": groups} if groups else None
         return MLP(features, classes, widths, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
@@ -185,9 +189,12 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
             raise MismatchError("learning_rate and the optimizer's lr are both given; leave one out")
         return {"lr": self.learning_rate, **options}
 
-    def _learn(self, X: Any, y: np.ndarray, epochs: int) -> "LocalClassifier":
+    def _learn(self, X: Any, y: np.ndarray, classes: np.ndarray | None, epochs: int) -> "LocalClassifier":
+        """Go on with X (n, features) and y (n), or begin anew if `classes` (k,) are given."""
         keep_freed_memory()
-        labels = LabelEncoder().fit(self.classes_).transform(y)
+        labels = numbered(y, self.classes_ if classes is None else classes)
+        if classes is not None:
+            self._start(X, classes)
         source = LoaderSource(Rows(X, torch.from_numpy(labels), int(self.batch)), *home_of(self.network_))
         title, show = type(self.rule_).__name__, bool(self.verbose)
         with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
@@ -245,8 +252,49 @@ def largest_groups(widths: Sequence[int]) -> int | None:
     return max(fitting, default=None)
 
 
+def widths_of(hidden: Any) -> list[int] | None:
+    """The widths that one whole number, or a row or array of them, gives; None if it is something else."""
+    plain = hidden.tolist() if hasattr(hidden, "tolist") else hidden
+    row = [plain] if is_whole(plain) else plain
+    if isinstance(row, str | bytes) or not isinstance(row, Sequence) or not all(map(is_whole, row)):
+        return None
+    return [int(width) for width in row]
+
+
 def all_classes(classes: Any) -> np.ndarray:
     """The classes (k,) that the first call of `partial_fit` is given, sorted.  Raises LabelError if it is not."""
     if classes is None:
         raise LabelError("classes must be passed on the first call to partial_fit: all labels that will ever come")
-    return np.unique(classes)
+    row = row_of(classes)
+    if row is None or len(row) == 0:
+        raise LabelError("classes: give a row of labels, at least one, such as [0, 1, 2]")
+    found = distinct(row, "classes")
+    if not np.all(np.isfinite(found) if found.dtype.kind in "fc" else found == found):  # None but NaN is unlike itself
+        raise LabelError("classes: leave out NaN and infinity, which name no class")
+    return found
+
+
+def row_of(values: Any) -> np.ndarray | None:
+    """A row as an array; None if it is something else."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of unequal lengths
+        return None
+    return array if array.ndim == 1 else None
+
+
+def distinct(labels: np.ndarray, name: str) -> np.ndarray:
+    """The labels that differ, sorted.  Raises LabelError where there is no order among them."""
+    try:
+        return np.unique(labels)
+    except TypeError as error:
+        kinds = " and ".join(sorted({type(label).__name__ for label in labels}))
+        raise LabelError(f"{name}: labels of types {kinds}; give all as strings or all as numbers") from error
+
+
+def numbered(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The number of each label's class.  Raises LabelError for a label that is none of the classes."""
+    try:
+        return LabelEncoder().fit(classes).transform(labels)
+    except (TypeError, ValueError) as error:
+        raise LabelError(str(error)) from error

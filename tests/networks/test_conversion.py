@@ -400,3 +400,26 @@ def test_an_average_of_the_whole_map_is_none_of_another_size():
         MismatchError, match=r"a map of 17 × 17 where the block was told 16 × 16; give inputs of its size"
     ):
         network(torch.zeros(2, 3, 17, 17).double())
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("", r"the whole \(Sequential\)"),
+        ("0", r"0 \(Sequential\)"),
+        ("0.1", r"0.1 \(ReLU\)"),
+        ("1", r"1 \(Residual\)"),
+        ("1.inner", r"1.inner \(Linear\)"),
+        ("2", r"2 \(Identity\)"),
+        ("3", r"3 \(Linear\)"),
+    ],
+)
+def test_a_forward_hook_is_named(path, told, kind):
+    body = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    sequential = nn.Sequential(body, Residual(nn.Linear(8, 8)), nn.Identity(), nn.Linear(8, 4))
+    hook = getattr(sequential.get_submodule(path), kind)(lambda *_: None)
+    with pytest.raises(MismatchError, match=f"^{told}: its forward hook would not be called; remove it, or hook the b"):
+        from_sequential(sequential)
+    hook.remove()
+    from_sequential(sequential)

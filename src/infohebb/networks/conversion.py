@@ -41,7 +41,16 @@ def from_sequential(sequential: nn.Module, inputs: int | Sequence[int] | None = 
     plan = Plan(None if inputs is None else sample_shape(inputs))
     for place in places(sequential):
         plan.add(place)
+    check_hooks(sequential)
     return plan.network()
+
+
+def check_hooks(sequential: nn.Module) -> None:
+    """Raise MismatchError for a forward hook: blocks compute what the modules do, and do not call them."""
+    for name, module in sequential.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            place = Place(name or "the whole", module)
+            raise place.wrong("its forward hook would not be called; remove it, or hook the blocks of the network")
 
 
 def is_chain(module: nn.Module) -> bool:
