@@ -48,7 +48,7 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
     assert record.final["test_accuracy"] == record.curves["test_accuracy"][-1]
     assert set(record.final) == {"test_accuracy", "train_accuracy"}
     assert record.wall_seconds == pytest.approx(sum(record.curves["seconds"]))
-    defaults = {"milestones": [], "factor": 0.25, "precision": "fp32"}
+    defaults = {"milestones": [], "factor": 0.25, "precision": "fp32", "channels_last": False, "compiled": False}
     assert record.config["training"] == {"epochs": 2, "batch": 50, **defaults}
     assert record.config["rule"].items() >= {"name": "KernelizedBottleneck", "kernel": "cosine", "gamma": 2.0}.items()
     assert backprop.config["rule"] == {"name": "Backprop", "loss": None}

@@ -423,3 +423,10 @@ def test_a_forward_hook_is_named(path, told, kind):
         from_sequential(sequential)
     hook.remove()
     from_sequential(sequential)
+
+
+def test_maps_of_another_size_than_inputs_are_refused_by_a_pooling_network_too():
+    modules = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = from_sequential(nn.Sequential(*modules, nn.Linear(4, 2)), inputs=(1, 8, 8))
+    with pytest.raises(MismatchError, match="samples give a map of 7 × 7 where the block was told 4 × 4"):
+        network(torch.zeros(2, 1, 14, 14))

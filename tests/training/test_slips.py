@@ -29,6 +29,7 @@ json.dump(answers, open("answers.json", "w"))
 """
 MADE = "give a torch module that is made, such as MLP()"
 SLIPS = {
+    "go(data=(x, y * 0))": "LabelError: all labels are of one class, so there is nothing to tell apart; give two",
     "go(optimizer='adam')": 'WrongTypeError: optimizer = \'adam\': give a dict such as {"name": "adam", "lr": 0.001}',
     "go(optimizer=torch.optim.Adam)": "WrongTypeError: optimizer = <class 'torch.optim.adam.Adam'>: give a dict",
     "go(optimizer={'name': torch.optim.Adam})": "UnknownNameError: unknown optimizer \"<class 'torch.optim.adam.Adam'>",

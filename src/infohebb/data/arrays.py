@@ -80,8 +80,6 @@ def count_classes(labels: Int64[Tensor, "n"], place: str) -> int:
         shown = ", ".join(map(str, present[:5].tolist())) + (", …" if count > 5 else "")
         number = "number them from 0, as numpy.unique(y, return_inverse=True)[1] does"
         raise LabelError(f"{place} have labels {shown}; {number}, or give classes=N if a class has no sample here")
-    if count < 2:
-        raise LabelError(f"{place} are of one class, so there is nothing to tell apart; give two or more, or classes=N")
     return count
 
 

@@ -150,10 +150,12 @@ def as_source(
 ) -> DataSetSource | LoaderSource:
     """A source of batches of `size` from a DataSet, a pair (x, y), four arrays (x, y, x_test, y_test), or a loader.
 
-    Raises the errors of `from_arrays`, and EmptyBatchError.
+    Raises the errors of `from_arrays`, EmptyBatchError, and LabelError for labels of one class.
     """
     data = as_data_set(data)
     if isinstance(data, DataSet):
+        if data.classes == 1:
+            raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
         count_batches(len(data.train.targets), size)
         return DataSetSource(data.to(device), size, dtype)
     if not isinstance(data, Iterable):
