@@ -23,7 +23,7 @@ from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import check_step, make_optimizer, scale_rates
 from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
-from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, hold_out_validation
+from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, check_classes, hold_out_validation
 
 SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
 DEFAULT_OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
@@ -119,12 +119,11 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     _, dtype = home_of(network)
     if not isinstance(rule, LearningRule):
         raise MismatchError(f"rule is {rule!r}; give a rule that is made, such as KernelizedBottleneck()")
-    if held_out == "validation":
-        data = hold_out_validation(data)
+    data = hold_out_validation(data) if held_out == "validation" else data
     where = pick_device(device)
     keep_freed_memory()
     network.to(where)
-    source = as_source(data, batch, where, dtype)
+    source = as_source(check_classes(data), batch, where, dtype)
     if hasattr(network, "precision"):
         network.precision = precision  # pyright: ignore[reportArgumentType]
     with seeded(seed, where) if seed is not None else contextlib.nullcontext():

@@ -150,12 +150,10 @@ def as_source(
 ) -> DataSetSource | LoaderSource:
     """A source of batches of `size` from a DataSet, a pair (x, y), four arrays (x, y, x_test, y_test), or a loader.
 
-    Raises the errors of `from_arrays`, EmptyBatchError, and LabelError for labels of one class.
+    Raises the errors of `from_arrays`, and EmptyBatchError.
     """
     data = as_data_set(data)
     if isinstance(data, DataSet):
-        if data.classes == 1:
-            raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
         count_batches(len(data.train.targets), size)
         return DataSetSource(data.to(device), size, dtype)
     if not isinstance(data, Iterable):
@@ -166,6 +164,14 @@ def as_source(
 def as_data_set(data: Data) -> Data:
     """A pair or four arrays as a DataSet, everything else as it is.  Raises the errors of `from_arrays`."""
     return from_arrays(*data) if isinstance(data, tuple) and len(data) in (2, 4) else data
+
+
+def check_classes(data: Data) -> Data:
+    """The data, as `as_data_set`.  Raises LabelError for labels of one class, from which nothing can be learned."""
+    data = as_data_set(data)
+    if isinstance(data, DataSet) and data.classes == 1:
+        raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
+    return data
 
 
 def hold_out_validation(data: Data) -> DataSet:
