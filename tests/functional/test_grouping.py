@@ -16,8 +16,8 @@ sizes = given(seed=st.integers(0, 999), m=st.integers(1, 5), groups=st.integers(
 @pytest.mark.parametrize("delta", [0.0, 1.0, 2.5])
 def test_groups_are_consecutive_blocks_with_their_own_mean_and_variance(shape, groups, delta):
     z = normal(*shape)
-    standardised, variance = grouping.group(z, groups, delta)
-    centred = standardised.reshape(len(z), groups, -1) * variance.sqrt()[:, :, None]
+    values, variance, taken = grouping.group(z, groups, delta)
+    centred = values.reshape(len(z), groups, -1) * variance.pow(taken)[:, :, None]
     flat = z.flatten(1).tolist()
     size = len(flat[0]) // groups
     for i, sample in enumerate(flat):

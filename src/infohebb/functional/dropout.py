@@ -80,6 +80,6 @@ def random_positions(count: int, rate: float) -> Int64[Tensor, "drops"]:
 
 
 def _cumulate(draws: int, rate: float, start: int) -> Int64[Tensor, "draws"]:
-    """Positions after `start`, a geometric gap apart: 1 + ⌊log(v) / log(1 - rate)⌋ for v uniform in (0, 1]."""
-    v = torch.rand(draws, dtype=torch.float64).neg_().add_(1)
-    return v.log_().div_(math.log1p(-rate)).floor_().add_(1).cumsum(0).add_(start).long()
+    """Positions after `start`, a geometric gap apart: ⌈log(1 - v) / log(1 - rate)⌉ for v uniform in [0, 1)."""
+    v = torch.rand(draws, dtype=torch.float64)
+    return v.neg_().log1p_().div_(math.log1p(-rate)).ceil_().cumsum(0).add_(start).long()

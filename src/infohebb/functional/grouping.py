@@ -20,40 +20,50 @@ Signal = Float[Tensor, "m c"]
 
 
 class Grouped(NamedTuple):
-    """An activity in groups: zc / √u in its own shape, and each group's smoothed variance u (m × c)."""
+    """An activity in groups: zc / u^taken in its own shape, and each group's smoothed variance u (m × c)."""
 
-    standardised: Tensor
+    values: Tensor
     variance: Tensor
+    taken: float
 
     @property
     def size(self) -> int:
         """Members of a group."""
-        return self.standardised[0].numel() // self.variance.shape[1]
+        return self.values[0].numel() // self.variance.shape[1]
 
 
 @torch.no_grad()
 def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
     """Cut z into groups, centre each, and take its variance u = (delta + Σ zc²) / s.  [KIB eq. 13]
 
-    It is one pass of torch's group norm, whose epsilon is delta / s and which tells 1 / √u. No graph is kept.
+    Of maps it is one pass of torch's group norm, which has divided by √u already. No graph is kept.
     """
-    flat = z if _whole_channels(z, groups) else z.flatten(1)
-    m, channels, pixels = len(flat), flat.shape[1], flat.shape[2:].numel()
-    epsilon = delta * groups / (channels * pixels)
-    standardise = partial(torch.native_group_norm, weight=None, bias=None, N=m, C=channels, HxW=pixels, group=groups)
-    standardised, mean, inverse = standardise(flat, eps=epsilon)
-    if _loses_digits(flat) and not bool((mean.abs() * inverse).amax() < SAFE):
-        standardised, _, inverse = standardise(_shift_groups(flat, -mean), eps=epsilon)
-    return Grouped(standardised.view(z.shape), inverse.square().reciprocal_())
-
-
-def _loses_digits(flat: Tensor) -> bool:
-    """Whether torch takes the variance as a difference of squares: on the CPU, of maps that lie channels last."""
-    return flat.device.type == "cpu" and flat.numel() > 0 and not flat.is_contiguous()
+    if _whole_channels(z, groups):
+        return _group_maps(z, groups, delta)
+    blocks = z.flatten(1).unflatten(1, (groups, -1))
+    centred = blocks - blocks.mean(-1, keepdim=True)
+    variance = torch.linalg.vector_norm(centred, dim=-1).square().add_(delta).div_(blocks.shape[-1])
+    return Grouped(centred.view(z.shape), variance, 0.0)
 
 
 def _whole_channels(z: Tensor, groups: int) -> bool:
     return z.dim() == 4 and z.shape[1] % groups == 0
+
+
+def _group_maps(z: Tensor, groups: int, delta: float) -> Grouped:
+    """Group norm's epsilon is delta / s, and it tells 1 / √u."""
+    m, channels, pixels = len(z), z.shape[1], z.shape[2:].numel()
+    standardise = partial(torch.native_group_norm, weight=None, bias=None, N=m, C=channels, HxW=pixels, group=groups)
+    epsilon = delta * groups / (channels * pixels)
+    standardised, mean, inverse = standardise(z, eps=epsilon)
+    if _loses_digits(z) and not bool((mean.abs() * inverse).amax() < SAFE):
+        standardised, _, inverse = standardise(_shift_groups(z, -mean), eps=epsilon)
+    return Grouped(standardised, inverse.square().reciprocal_(), 0.5)
+
+
+def _loses_digits(z: Tensor) -> bool:
+    """Whether torch takes the variance as a difference of squares: on the CPU, of maps that lie channels last."""
+    return z.device.type == "cpu" and z.numel() > 0 and not z.is_contiguous()
 
 
 def scale_groups(z: Activity, factors: Signal) -> Activity:
@@ -89,9 +99,9 @@ def raise_to(u: Signal, power: float) -> Signal:
 
 def normalise_groups(grouped: Grouped, power: float) -> Activity:
     """r = zc / u^power.  [KIB eq. 17]"""
-    if power == 0.5:
-        return grouped.standardised
-    return scale_groups(grouped.standardised, raise_to(grouped.variance, 0.5 - power))
+    if power == grouped.taken:
+        return grouped.values
+    return scale_groups(grouped.values, raise_to(grouped.variance, grouped.taken - power))
 
 
 def divisive_normalisation(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0) -> Activity:
@@ -121,9 +131,9 @@ def divisive_normalisation_backward(
     """dL/dz from `error` = dL/dr: t minus its group mean, t = g u^-p - (2p/s) (Σ g zc) u^(-p-1) zc."""
     grouped = group(z, groups, delta)
     error = error.reshape(z.shape)
-    scale, size = grouped.variance.pow(-power), grouped.size
-    overlap = sum_groups(error * grouped.standardised, groups) * scale * (2 * power / size)
-    t = scale_groups(error, scale) - scale_groups(grouped.standardised, overlap)
+    u, size = grouped.variance, grouped.size
+    overlap = sum_groups(error * grouped.values, groups) * u.pow(2 * grouped.taken - power - 1) * (2 * power / size)
+    t = scale_groups(error, u.pow(-power)) - scale_groups(grouped.values, overlap)
     return _shift_groups(t, -sum_groups(t, groups) / size)
 
 
