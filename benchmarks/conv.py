@@ -11,21 +11,23 @@ distances pair by pair, an optimizer per layer. Then the network at full width (
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from infohebb import Backprop, ConvNet, KernelizedBottleneck, LearningRule
+from infohebb import Backprop, ConvNet, KernelizedBottleneck
 from infohebb.functional.convolution import convolution_gradient, convolve
 from infohebb.functional.products import Precision, product
 from infohebb.networks.convnet import CHANNELS, POOLED
-from infohebb.training import make_optimizer
 from infohebb.training.devices import keep_freed_memory
 from memory import peak_of
 from peer import conv_peer
-from timing import ratio, ratio_of_best, take_turns, tell
+from steps import training_step
+from timing import compared, ratio, take_turns, tell
 
 BATCH = 128
+RATES = {"local": 0.4, "readout": 1e-4}
 BOUNDS = {
     "fp32 step / its convolutions": "at most 1.5",
     "fp32 autograd / fp32 step": "at least 1.5",
@@ -75,19 +77,7 @@ def convolutions(
     return run
 
 
-def step(rule: LearningRule, network: ConvNet, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
-    """A training step of the rule."""
-    rule.attach(network)
-    kinds = rule.groups(network)
-    lr = {kind: 0.4 if kind == "local" else 1e-4 for kind in kinds}
-    optimizer = make_optimizer(kinds, "sgd", lr=lr, momentum=0.95, weight_decay=1e-7)
-
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        rule.learn(network, x, labels)
-        optimizer.step()
-
-    return run
+step = partial(training_step, rates=RATES)
 
 
 def quarter(x: torch.Tensor, labels: torch.Tensor, factor: float, rounds: int) -> dict[str, float]:
@@ -98,8 +88,12 @@ def quarter(x: torch.Tensor, labels: torch.Tensor, factor: float, rounds: int) -
         work |= {
             f"{precision} convolutions": convolutions(factor, precision),
             f"{precision} convolutions, channels first": convolutions(factor, precision, channels_last=False),
-            f"{precision} step": step(KernelizedBottleneck(), make_network(factor, precision=precision), x, labels),
-            f"{precision} backprop": step(Backprop(), make_network(factor, precision=precision), x, labels),
+            f"{precision} step": training_step(
+                KernelizedBottleneck(), RATES, make_network(factor, precision=precision), x, labels
+            ),
+            f"{precision} backprop": training_step(
+                Backprop(), RATES, make_network(factor, precision=precision), x, labels
+            ),
         }
     seconds = take_turns(work, rounds, repeats=2)
     pairs = [
@@ -112,17 +106,15 @@ def quarter(x: torch.Tensor, labels: torch.Tensor, factor: float, rounds: int) -
         ("fp32 backprop", "fp32 step", "fp32 backprop / fp32 step"),
         ("bf16 backprop", "bf16 step", "bf16 backprop / bf16 step"),
     ]
-    figures = {name: ratio(seconds, over, under) for over, under, name in pairs}
-    best = {f"{name} (best rounds)": ratio_of_best(seconds, over, under) for over, under, name in pairs}
-    return figures | best | {f"{name} (ms, best round)": 1e3 * min(times) for name, times in seconds.items()}
+    return compared(seconds, pairs)
 
 
 def whole(x: torch.Tensor, labels: torch.Tensor, steps: int) -> dict[str, float]:
     """Seconds per step of the network at full width, ours and the published code's form, step by step in turns."""
     peer = conv_peer(CHANNELS, POOLED, 1024, 64)
     work = {
-        "fp32": step(KernelizedBottleneck(), make_network(1.0), x, labels),
-        "bf16": step(KernelizedBottleneck(), make_network(1.0, precision="bf16"), x, labels),
+        "fp32": step(KernelizedBottleneck(), network=make_network(1.0), x=x, labels=labels),
+        "bf16": step(KernelizedBottleneck(), network=make_network(1.0, precision="bf16"), x=x, labels=labels),
         "autograd": lambda: peer.step(x, labels),
     }
     seconds: dict[str, list[float]] = {name: [] for name in work}

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from conv import BATCH, convolutions, make_network, step
+from conv import BATCH, RATES, convolutions, make_network
 from infohebb import Backprop, KernelizedBottleneck
 from infohebb.networks.convnet import CHANNELS, POOLED
 from peer import conv_peer
+from steps import training_step
 from timing import synchronize, tell
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     figures = {"share of peak in its products": operations(asked.factor) / products / peak}
     for name, rule in (("local rule", KernelizedBottleneck()), ("backprop", Backprop())):
         network = make_network(asked.factor, precision="bf16").to(asked.device)
-        work = step(rule, network, x, labels)
+        work = training_step(rule, RATES, network, x, labels)
         figures[f"{name}: epoch (s)"] = asked.batches * seconds(work, min(asked.batches, 50))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()

@@ -20,7 +20,8 @@ from infohebb.functional.products import Precision, product
 from infohebb.training import make_optimizer
 from infohebb.training.devices import keep_freed_memory
 from peer import mlp_peer
-from timing import ratio, ratio_of_best, take_turns, tell
+from steps import training_step
+from timing import compared, take_turns, tell
 
 BATCH, INPUTS, WIDTHS = 256, 784, (1024, 1024, 1024)
 BOUNDS = {
@@ -67,17 +68,7 @@ def step(rule: LearningRule, precision: Precision, x: torch.Tensor, labels: torc
     """A training step of the rule."""
     network = MLP(INPUTS, 10, WIDTHS, divisive_norm={"groups": 32}, dropout=0.01)
     network.precision = precision
-    rule.attach(network)
-    kinds = rule.groups(network)
-    lr = {kind: 1.0 if kind == "local" else 1e-3 for kind in kinds}
-    optimizer = make_optimizer(kinds, "sgd", lr=lr, momentum=0.95, weight_decay=1e-7)
-
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        rule.learn(network, x, labels)
-        optimizer.step()
-
-    return run
+    return training_step(rule, {"local": 1.0, "readout": 1e-3}, network, x, labels)
 
 
 def main() -> None:
@@ -121,10 +112,7 @@ def main() -> None:
         ("fp32 backprop", "fp32 step", "fp32 backprop / fp32 step"),
         ("bf16 backprop", "bf16 step", "bf16 backprop / bf16 step"),
     ]
-    figures = {name: ratio(seconds, over, under) for over, under, name in pairs}
-    best = {f"{name} (best rounds)": ratio_of_best(seconds, over, under) for over, under, name in pairs}
-    milliseconds = {f"{name} (ms, best round)": 1e3 * min(times) for name, times in seconds.items()}
-    tell(figures | best | milliseconds, BOUNDS, asked.json)
+    tell(compared(seconds, pairs), BOUNDS, asked.json)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,13 @@ def ratio_of_best(seconds: dict[str, list[float]], over: str, under: str) -> flo
     return min(seconds[over]) / min(seconds[under])
 
 
+def compared(seconds: dict[str, list[float]], pairs: list[tuple[str, str, str]]) -> dict[str, float]:
+    """Ratios of (over, under, name), medians and best rounds, and the best round of each in milliseconds."""
+    figures = {name: ratio(seconds, over, under) for over, under, name in pairs}
+    best = {f"{name} (best rounds)": ratio_of_best(seconds, over, under) for over, under, name in pairs}
+    return figures | best | {f"{name} (ms, best round)": 1e3 * min(times) for name, times in seconds.items()}
+
+
 def tell(figures: dict[str, float], bounds: dict[str, str], path: Path | None) -> None:
     """Print each figure beside what it must reach, and write them to a JSON file if asked."""
     for name, value in figures.items():

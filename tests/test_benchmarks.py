@@ -20,7 +20,7 @@ SIZES = {  # of those that have no option for them
     "step.py": "step.BATCH, step.INPUTS, step.WIDTHS = 32, 64, (64, 64, 64)",
     "memory.py": "memory.BATCH = memory.WIDTH = 64",
 }
-HELPERS = {"peer.py", "timing.py"}
+HELPERS = {"peer.py", "steps.py", "timing.py"}
 
 
 def start(name):
