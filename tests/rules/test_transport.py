@@ -1,6 +1,8 @@
 """Explicit error transport: through a layer's own weights it is backprop; through others, autograd with those."""
 
+import copy
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -12,7 +14,14 @@ from infohebb.functional.convolution import HALVING, Geometry
 from infohebb.functional.nonlinearities import SELU, leaky_relu
 from infohebb.functional.products import product
 from infohebb.networks import MLP, Block, ConvNet, DivisiveNorm, Layered
-from infohebb.rules import Backprop, DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry, TransportRule
+from infohebb.rules import (
+    Backprop,
+    DirectFeedbackAlignment,
+    FeedbackAlignment,
+    LayerwiseClassification,
+    SignSymmetry,
+    TransportRule,
+)
 
 IMAGES, LABELS = normal(6, 2, 8, 8, seed=3), torch.tensor([0, 1, 2, 2, 1, 0])
 DIVISIVE = {"groups": 4, "power": 0.3, "delta": 0.6}
@@ -198,6 +207,28 @@ def test_feedback_stays_with_the_network_and_goes_with_it(kind):
     rule.learn(network, normal(2, 8), torch.tensor([0, 1]))
     rule.attach(MLP(8, 3, (6,)))
     assert len(list(rule.buffers())) == 1
+
+
+@pytest.mark.parametrize("kind", [FeedbackAlignment, DirectFeedbackAlignment, LayerwiseClassification])
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])  # noqa: S301
+def test_a_copied_pair_still_knows_each_other(kind, through):
+    network, rule = MLP(8, 3, (6, 5)), kind()
+    rule.attach(network)
+    before = {name: tensor.clone() for name, tensor in rule.state_dict().items()}
+    network, rule = through((network, rule))
+    rule.attach(network)
+    assert all(torch.equal(rule.state_dict()[name], tensor) for name, tensor in before.items())
+    rule.attach(MLP(8, 3, (6, 5)))
+    assert not any(torch.equal(rule.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("kind", [FeedbackAlignment, DirectFeedbackAlignment, LayerwiseClassification])
+def test_a_network_whose_blocks_were_replaced_gets_feedback_that_fits(kind):
+    network, rule = MLP(8, 3, (6, 5)), kind()
+    rule.attach(network)
+    network.blocks[0], network.blocks[1] = MLP(8, 3, (7,)).blocks[0], MLP(7, 3, (5,)).blocks[0]
+    rule.attach(network)
+    rule.learn(network, torch.zeros(2, 8), torch.tensor([0, 1]))
 
 
 def test_gradient_signs_are_taken_when_the_gradients_are_finished():

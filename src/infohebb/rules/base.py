@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from uuid import uuid4
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -100,8 +100,16 @@ class LearningRule(nn.Module, ABC):
 class FixedFeedback(nn.Module):
     """Random matrices that a rule draws once for a network, by the place of a layer: buffers, saved with the rule."""
 
-    def draw(self, shapes: Mapping[int, tuple[int, ...]], like: Tensor) -> None:
-        """A matrix for each place, of the type and on the device of `like`; there are no others afterwards."""
+    def prepare(self, shapes: Mapping[int, tuple[int, ...]], like: Tensor, *, keep: bool) -> None:
+        """A matrix for each place, of the type and on the device of `like`, and no others.
+
+        With `keep` those that are there stay, if they have these shapes.
+        """
+        if keep and shapes == {
+            int(place): tuple(matrix.shape) for place, matrix in self._buffers.items() if matrix is not None
+        }:
+            self.to(like.device, like.dtype)
+            return
         self._buffers.clear()
         for place, shape in shapes.items():
             self.register_buffer(str(place), random_feedback(*shape, like=like.detach()))
@@ -113,17 +121,14 @@ class FixedFeedback(nn.Module):
         return self.get_buffer(str(place))
 
 
-_ATTACHED: WeakKeyDictionary[LearningRule, ReferenceType[nn.Module]] = WeakKeyDictionary()
-
-
 def attached_before(rule: LearningRule, network: nn.Module) -> bool:
-    """Whether the rule is attached to this very network already, as when it is trained further; it is from now on.
+    """Whether the rule is attached to this network already, as when it is trained further; it is from now on.
 
-    A copy of either is another one.
+    Both bear the mark of it, so that a rule and a network that are copied or pickled still know each other.
     """
-    known = _ATTACHED.get(rule)
-    _ATTACHED[rule] = ref(network)
-    return known is not None and known() is network
+    known, mark = vars(rule).get("_attached_to"), vars(network).setdefault("_mark", uuid4().hex)
+    vars(rule)["_attached_to"] = mark
+    return known == mark
 
 
 def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:

@@ -31,16 +31,13 @@ class DirectFeedbackAlignment(TransportRule):
     def attach(self, network: Any) -> None:
         """Draw a matrix for each block; they stay while the network does."""
         super().attach(network)
-        like, shapes = network.readout.weight, {}
+        shapes = {}
         for place, (name, block) in enumerate(network.named_blocks()):
             if block.output_width is None:
                 mend = "give from_sequential the inputs' shape, or its Block the map_size"
                 raise MismatchError(f"{name} has maps of unknown size; {mend}")
             shapes[place] = (network.readout.out_features, block.output_width)
-        if attached_before(self, network):
-            self.feedback.to(like.device, like.dtype)
-        else:
-            self.feedback.draw(shapes, like)
+        self.feedback.prepare(shapes, network.readout.weight, keep=attached_before(self, network))
 
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
         """The matrix of the block below that layer."""

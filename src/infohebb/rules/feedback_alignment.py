@@ -28,12 +28,9 @@ class FeedbackAlignment(TransportRule):
     def attach(self, network: Any) -> None:
         """Draw a matrix for each layer but the first, whose input needs no error; they stay while the network does."""
         super().attach(network)
-        like = network.readout.weight
-        if attached_before(self, network):
-            self.feedback.to(like.device, like.dtype)
-            return
         layers = [*(block for _, block in network.named_blocks()), network.readout]
-        self.feedback.draw({place: tuple(layer.weight.shape) for place, layer in enumerate(layers) if place}, like)
+        shapes = {place: tuple(layer.weight.shape) for place, layer in enumerate(layers) if place}
+        self.feedback.prepare(shapes, network.readout.weight, keep=attached_before(self, network))
 
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
         """The layer's own fixed matrix."""

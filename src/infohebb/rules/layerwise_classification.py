@@ -65,11 +65,12 @@ class LayerwiseClassification(LayeredRule):
         for place, (name, block) in enumerate(network.named_blocks()):
             features = len(block.weight) * math.prod(self._windows(name, block) or ())
             shapes[place] = (network.readout.out_features, features)
-        if not attached_before(self, network):
+        there = [tuple(classifier.get_parameter("weight").shape) for classifier in self.classifiers]
+        keep = attached_before(self, network) and there == list(shapes.values())
+        if not keep:
             self.classifiers = nn.ModuleList(nn.Linear(inputs, outputs) for outputs, inputs in shapes.values())
-            self.fixed.draw(shapes if self.feedback == "random" else {}, like)
         self.classifiers.to(like.device, like.dtype)
-        self.fixed.to(like.device, like.dtype)
+        self.fixed.prepare(shapes if self.feedback == "random" else {}, like, keep=keep)
 
     def _windows(self, name: str, block: Block) -> tuple[int, int] | None:
         """Into how many rows and columns of windows a block's map is averaged."""

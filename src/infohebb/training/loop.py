@@ -183,7 +183,7 @@ def prepare_optimizer(
 def _public(rule: LearningRule) -> dict[str, str]:
     """A rule's class and settings, as far as words tell one from another."""
     arguments, plain = inspect.signature(type(rule)).parameters, (int, float, str, type(None))
-    own = {key: value for key, value in vars(rule).items() if key not in vars(nn.Module())}
+    own = {key: value for key, value in vars(rule).items() if key not in vars(nn.Module()) and not key.startswith("_")}
     settings = {key: repr(value) for key, value in own.items() if key in arguments or isinstance(value, plain)}
     return {"name": type(rule).__name__, **settings}
 
