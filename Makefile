@@ -1,6 +1,7 @@
 # make run · make test · make bench · make bench-gpu · make docs: each sets up what it needs, from a bare clone.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -11,7 +12,7 @@ run: $(READY)
 	@printf 'report: '; $(BIN)/infohebb report runs --out runs/report.html
 
 test: lint types
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
