@@ -213,7 +213,7 @@ def test_parameters_are_got_and_set():
         ((100, 50), 25),
         ((100, 30), 10),
         ((48,), 24),
-        ((4,), 2),
+        ((12,), 6),
         ((7,), None),
         ((2,), None),
         ((9, 16), None),
@@ -224,6 +224,20 @@ def test_groups_are_as_many_as_fit(widths, groups):
     assert largest_groups(widths) == groups
     norms = [block.divisive_norm for block in small(hidden=widths, epochs=1).fit(X, Y).network_.blocks]
     assert [norm and norm.groups for norm in norms] == [groups] * len(widths)
+
+
+def test_two_groups_are_taken_only_by_rules_that_learn_of_them():
+    for rule, groups in ((None, None), (KernelizedBottleneck(), 2), (LastLayer(), 2)):
+        norm = small(rule, hidden=(10, 14), epochs=1).fit(X, Y).network_.blocks[0].divisive_norm
+        assert (norm and norm.groups) == groups
+
+
+@pytest.mark.parametrize("own", [{"groups": 4}, {"groups": 4, "power": 0.5, "delta": 2.0}, {"power": 0.5}])
+def test_a_rules_own_groups_are_the_networks(own):
+    block = small(KernelizedBottleneck(**own), hidden=(16,), epochs=1).fit(X, Y).network_.blocks[0]
+    wanted = {"groups": 8, "power": 0.8, "delta": 1.0} | own
+    norm = block.divisive_norm
+    assert (norm.groups, 1 - norm.power, norm.delta) == pytest.approx(tuple(wanted.values()))
 
 
 def test_groups_are_as_given():
@@ -385,7 +399,7 @@ def test_partial_fit_knows_its_classes():
 
 
 @pytest.mark.parametrize(
-    ("settings", "classes"), [({"groups": 3}, [5, 6, 7]), ({"groups": 2}, [0, 1, 2])], ids=["groups", "labels"]
+    ("settings", "classes"), [({"groups": 3}, [5, 6, 7]), ({"groups": 4}, [0, 1, 2])], ids=["groups", "labels"]
 )
 def test_partial_fit_can_begin_again_after_a_first_call_that_failed(settings, classes):
     model = small(**settings)
@@ -393,8 +407,8 @@ def test_partial_fit_can_begin_again_after_a_first_call_that_failed(settings, cl
         model.partial_fit(X, Y + 5, classes=classes)
     with pytest.raises(NotFittedError):
         model.predict(X)
-    assert model.set_params(groups=2).partial_fit(X, Y + 5, classes=[5, 6, 7]).n_iter_ == 1
-    assert_same(model, small(groups=2).partial_fit(X, Y + 5, classes=[5, 6, 7]))
+    assert model.set_params(groups=4).partial_fit(X, Y + 5, classes=[5, 6, 7]).n_iter_ == 1
+    assert_same(model, small(groups=4).partial_fit(X, Y + 5, classes=[5, 6, 7]))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 
@@ -92,6 +93,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+
+
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Name the place in whatever is refused inside."""
+    try:
+        yield
+    except UsageError as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def is_number(value: object) -> bool:

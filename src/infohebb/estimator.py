@@ -65,12 +65,13 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     `rule`: any rule on layered networks, of which a copy learns; None is `KernelizedBottleneck(kernel="cosine")`.
     `hidden`: widths of the hidden layers (a sequence or an array), or one width. `groups` of their divisive
     normalisation: a number that divides each width, 0 for no normalisation; None is the largest number, up to 32, that
-    leaves two neurons or more in each group, and no normalisation where there is none. `nonlinearity`: one of MLP's.
-    `epochs`: passes over the data, in batches of `batch`. `optimizer`: one of torch's, by name, or a dict of name and
-    options. `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the optimizer's options
-    have no `lr` either, is 1e-2 for kind "readout" and 1e-3 for the others. With `warm_start` another `fit` goes on
-    where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose`
-    shows a progress bar on a terminal.
+    leaves two neurons or more in each group, and no normalisation where there is none (nor of 2 groups for the cosine
+    kernel, which learns nothing of them); a KernelizedBottleneck with groups of its own has those. `nonlinearity`: one
+    of MLP's. `epochs`: passes over the data, in batches of `batch`. `optimizer`: one of torch's, by name, or a dict of
+    name and options. `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the
+    optimizer's options have no `lr` either, is 1e-2 for kind "readout" and 1e-3 for the others. With `warm_start`
+    another `fit` goes on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are
+    left alone. `verbose` shows a progress bar on a terminal.
 
     Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
     taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted.
@@ -166,8 +167,8 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn("all labels are the same class, so nothing can be learned", UserWarning, stacklevel=4)
         dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
-            network = self._network(X.shape[1], len(classes)).to(dtype)
             rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+            network = self._network(X.shape[1], len(classes), rule).to(dtype)
             rule.attach(network)
             rule.to(dtype)
             random_numbers = torch.get_rng_state()
@@ -175,10 +176,12 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         self.network_, self.rule_, self.classes_ = network, rule, classes
         self.loss_curve_, self.n_iter_, self._random_numbers = [], 0, random_numbers
 
-    def _network(self, features: int, classes: int) -> MLP:
+    def _network(self, features: int, classes: int, rule: LearningRule) -> MLP:
         widths = widths_of(self.hidden) or []
         groups = largest_groups(widths) if self.groups is None else int(self.groups)
         norm = {"groups": groups} if groups else None
+        if self.groups is None and isinstance(rule, KernelizedBottleneck):
+            norm = rule.fitting_norm(norm)
         return MLP(features, classes, widths, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
 
     def _optimizer_options(self, kinds: Mapping[str, Any]) -> dict[str, Any]:

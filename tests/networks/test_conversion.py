@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from functional.oracles import assert_close
+from infohebb import Backprop, train
 from infohebb.errors import GroupingError, MismatchError
 from infohebb.networks import DivisiveNorm, Layered, Residual, from_sequential
 
@@ -17,6 +18,12 @@ RELU = nn.ReLU()  # the same module at several places: it has no state
 
 def keeping(below, above, kernel=3):
     return nn.Conv2d(below, above, kernel, padding=kernel // 2)
+
+
+def trained_norm():
+    norm = nn.GroupNorm(2, 8)
+    nn.init.constant_(norm.weight, 1.1)
+    return norm
 
 
 def plain_norm(width):
@@ -74,6 +81,14 @@ ARCHITECTURES = {
         [
             *(keeping(3, 6), RELU, nn.MaxPool2d(2), nn.AvgPool2d(2), nn.GroupNorm(3, 6, eps=0.4, affine=False)),
             *(keeping(6, 6), RELU, nn.Flatten(), nn.GroupNorm(2, 96, affine=False), nn.Dropout(), nn.Linear(96, 4)),
+        ],
+        IMAGE,
+    ),
+    "padding by name, pooling first, nothing dropped": (
+        [
+            *(nn.Conv2d(3, 6, (3, 5), padding="same"), nn.MaxPool2d(2), nn.SELU()),
+            *(nn.Dropout(0.0), nn.Conv2d(6, 6, 3, padding="valid"), nn.MaxPool2d(2), RELU, nn.Flatten()),
+            nn.Linear(54, 4),
         ],
         IMAGE,
     ),
@@ -162,6 +177,14 @@ def test_a_residual_adds_in_plain_torch_too():
     assert torch.equal(Residual(inner)(x), x + inner(x))
 
 
+def test_group_norm_as_torch_makes_it_keeps_its_weights():
+    norm = nn.GroupNorm(2, 8)
+    network, x = from_sequential(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), norm, nn.Linear(8, 3))), torch.randn(5, 8)
+    train(network, Backprop(), (x, torch.tensor([0, 1, 2, 0, 1])), epochs=1, progress=False)
+    assert torch.equal(norm.weight, torch.ones(8))
+    assert norm.bias.abs().max() == 0
+
+
 def test_group_norm_is_a_divisive_norm_of_power_a_half():
     norm = from_sequential(build("groups of maps")[0], IMAGE).blocks[0].divisive_norm
     assert (norm.groups, norm.power) == (3, 0.5)
@@ -242,7 +265,7 @@ DENSE_ERRORS = [
     ([nn.Linear(8, 8), norm_without_bias(), READOUT], r"1 \(BatchNorm1d\): .*needs affine weights"),
     ([nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=None), READOUT], r"1 \(BatchNorm1d\): .* a momentum"),
     ([nn.Linear(8, 8), nn.BatchNorm1d(8, track_running_stats=False), READOUT], r"1 \(BatchNorm1d\): .*statistics"),
-    ([*DENSE, nn.GroupNorm(2, 8), READOUT], r"2 \(GroupNorm\): its weights would not learn; take affine=False$"),
+    ([*DENSE, trained_norm(), READOUT], r"2 \(GroupNorm\): its weights are not one and zero.*; take affine=False$"),
     ([*DENSE, nn.GroupNorm(2, 4, affine=False), READOUT], r"2 \(GroupNorm\): it has 4 channels, but receives 8"),
     ([*DENSE, nn.MaxPool2d(2), READOUT], r"2 \(MaxPool2d\): it pools maps, but receives rows of numbers"),
     ([nn.Linear(8, 6), READOUT], r"1 \(Linear\): it takes 8 numbers, but receives 6; change one of them$"),
@@ -287,8 +310,8 @@ MAP_ERRORS = [
     ([*MAPS, nn.Flatten(), keeping(4, 4)], r"3 \(Conv2d\): it takes maps"),
     ([nn.Flatten(), keeping(3, 4)], r"1 \(Conv2d\): it takes maps"),
     (
-        [keeping(3, 4), nn.MaxPool2d(2), nn.ReLU()],
-        r"2 \(ReLU\): a block has its activation before its max pooling, 1 \(M",
+        [keeping(3, 4), nn.AvgPool2d(2), nn.ReLU()],
+        r"2 \(ReLU\): a block has its activation before its average pooling, 1 \(A",
     ),
     ([*MAPS, nn.Dropout(), nn.MaxPool2d(2)], r"3 \(MaxPool2d\): .* max pooling before its dropout, 2 \(Dropout\)"),
     ([*MAPS, nn.AvgPool2d(2), nn.MaxPool2d(2)], r"3 \(MaxPool2d\): .* max pooling before its average pooling, 2 \(Avg"),
@@ -309,7 +332,7 @@ MAP_ERRORS = [
     ([keeping(3, 4), nn.BatchNorm1d(4)], r"1 \(BatchNorm1d\): take"),
     ([nn.Conv2d(3, 6, 3, groups=3)], r"0 \(Conv2d\): .*neither grouped nor dilated"),
     ([nn.Conv2d(3, 6, 3, dilation=2)], r"0 \(Conv2d\): .*neither grouped nor dilated"),
-    ([nn.Conv2d(3, 6, 3, padding="same")], r"0 \(Conv2d\): padding 'same'.*: give a number"),
+    ([nn.Conv2d(3, 6, 2, padding="same")], r"0 \(Conv2d\): padding 'same' of a kernel 2 × 2 .*; take odd kernels$"),
     ([nn.ConvTranspose2d(3, 6, 3)], r"0 \(ConvTranspose2d\): no block"),
     (
         [keeping(3, 3), Residual(nn.Conv2d(3, 3, 3))],

@@ -58,7 +58,7 @@ def test_what_cannot_be_is_named(settings, error, message):
         (nn.Conv2d(4, 4, 3, groups=2), {}, "neither grouped nor dilated"),
         (nn.Conv2d(4, 4, 3, dilation=2), {}, "neither grouped nor dilated"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), {}, "padded with zeros"),
-        (nn.Conv2d(4, 4, 3, padding="same"), {}, "padding 'same'"),
+        (nn.Conv2d(4, 4, (3, 2), padding="same"), {}, "padding 'same' of a kernel 3 × 2"),
         (nn.Linear(4, 4), {"pool": HALVING}, "no map to pool"),
         (nn.Conv2d(4, 4, 3), {"layer_norm": nn.LayerNorm(4, elementwise_affine=False)}, "no layer norm"),
     ],

@@ -88,7 +88,7 @@ def test_an_unknown_nonlinearity_is_refused_with_the_nearest_name():
 
 
 def test_groups_that_do_not_divide_a_width_are_refused_with_those_that_do():
-    with pytest.raises(GroupingError, match=r"5 groups .* 12 neurons .* possible: 2, 3, 4, 6$"):
+    with pytest.raises(GroupingError, match=r"blocks.1: 5 groups .* 12 neurons .* possible: 2, 3, 4, 6$"):
         MLP(4, 3, (10, 12), divisive_norm={"groups": 5})
     with pytest.raises(GroupingError, match="1 group"):
         MLP(4, 3, (10, 12), divisive_norm={"groups": 1})

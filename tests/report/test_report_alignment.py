@@ -11,7 +11,7 @@ from infohebb.report.alignment import alignment_curves
 from infohebb.report.collect import sections
 from infohebb.report.figures import row_figures
 from infohebb.report.html import command, page
-from infohebb.report.tables import angle_heads, angle_lines
+from infohebb.report.tables import RATIOS, alignment_heads, alignment_tables
 
 LAYERS = (*BLOCKS, "readout")
 TITLES = ["Angle to backprop's gradient", "Norm ratio to backprop's gradient"]
@@ -87,21 +87,32 @@ def test_a_diagnosis_that_says_nothing_has_no_figure():
 def test_the_table_holds_the_last_angles_by_layer():
     records = [diagnosed(seed=0), diagnosed(seed=1, angle=82.0), make_record("mnist/backprop/plain")]
     (section,) = sections(records)
-    assert angle_heads(section) == ["row", "after epoch", *LAYERS]
+    assert alignment_heads(section) == ["row", "after epoch", *LAYERS]
     # seeds 0 and 1: 80 + i + 1 and 82 + i + 1 at the last of three; s.d. of two that differ by 2 is the root of 2
     last = [f"{82 + i:.1f} ± 1.4" for i in range(1, 4)]
-    assert angle_lines(section) == [["mnist/gaussian/grouping+divnorm", "4", "–", *last]]
+    assert alignment_tables(section)[0][1] == [["mnist/gaussian/grouping+divnorm", "4", "–", *last]]
     text = markdown(records)
     assert "Angle to backprop's gradient (degrees), when last measured:" in text
     assert "| row | after epoch | block1 | block2 | block3 | readout |" in text
     assert f"| `mnist/gaussian/grouping+divnorm` | 4 | – | {' | '.join(last)} |" in text
 
 
+def test_norm_ratios_have_their_table():
+    records = [diagnosed(seed=0, ratio=0.5), diagnosed(seed=1, ratio=0.5)]
+    (section,) = sections(records)
+    title, (line,) = alignment_tables(section)[1]
+    ratios = [records[0].curves["alignment"]["norm_ratio"][layer][-1] for layer in LAYERS[1:]]
+    assert line[2:] == ["–", *(f"{ratio:.3g} ± 0" for ratio in ratios)]
+    assert f"{RATIOS}, when last measured:" in markdown(records)
+    assert title == RATIOS
+    assert page(records).count("<h3>Norm ratio to backprop&#39;s gradient (rule / backprop, no unit)</h3>") == 1
+
+
 def test_rows_of_other_depths_share_a_table_in_the_order_of_layers():
     records = [diagnosed("a/x/1", layers=("block1", "readout")), diagnosed("a/y/1", layers=(*TEN, "readout"))]
     (section,) = sections(records)
-    assert angle_heads(section)[2:] == [*TEN, "readout"]
-    assert angle_lines(section)[0][2:] == ["–"] * 10 + ["82.0"]
+    assert alignment_heads(section)[2:] == [*TEN, "readout"]
+    assert alignment_tables(section)[0][1][0][2:] == ["–"] * 10 + ["82.0"]
 
 
 def test_nothing_is_said_of_angles_where_nothing_was_diagnosed():

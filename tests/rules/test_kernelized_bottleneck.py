@@ -10,6 +10,7 @@ from functional.oracles import assert_close, normal
 from infohebb.errors import GroupingError, MismatchError, UnknownNameError
 from infohebb.functional import kernels
 from infohebb.functional.dropout import alpha_dropout, dropout
+from infohebb.networks import MLP
 from infohebb.rules import KernelizedBottleneck
 from networks.plain_torch import FUNCTIONS, make_network
 from rules.walk import (
@@ -306,6 +307,15 @@ def test_a_kernel_whose_gram_is_not_square_is_named_at_the_first_batch(name, gra
 def test_a_grouping_at_odds_with_the_divisive_norm_is_refused_by_attach(told):
     with pytest.raises(MismatchError, match=r"blocks.0: .*\(4, 0.8, 1.0\).*leave them out of the rule"):
         KernelizedBottleneck(**told).attach(make_network(divisive_norm=DIVISIVE))
+
+
+def test_groups_of_which_a_kernel_learns_nothing_are_refused_by_attach():
+    for network, own in ((MLP(8, 3, (6, 4)), 2), (MLP(8, 3, (6, 4), divisive_norm={"groups": 2}), None)):
+        with pytest.raises(GroupingError, match=r"blocks.0: the signals of 2 groups.* take 3 groups or more"):
+            KernelizedBottleneck("cosine", groups=own).attach(network)
+        KernelizedBottleneck("gaussian", groups=own).attach(network)
+    with pytest.raises(GroupingError, match=r"blocks.1: 3 groups do not cut a layer of 4"):
+        KernelizedBottleneck(groups=3).attach(MLP(8, 3, (6, 4)))
 
 
 @pytest.mark.parametrize("told", [{}, {"groups": 4, "power": 0.8, "delta": 1.0}, {"power": 0.8}])

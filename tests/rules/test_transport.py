@@ -231,6 +231,29 @@ def test_a_network_whose_blocks_were_replaced_gets_feedback_that_fits(kind):
     rule.learn(network, torch.zeros(2, 8), torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize("kind", [FeedbackAlignment, DirectFeedbackAlignment, LayerwiseClassification])
+def test_a_rule_of_another_network_says_so(kind):
+    rule, label = kind(), torch.tensor([0, 1])
+    rule.attach(MLP(8, 3, (6, 5)))
+    for network, inputs in ((MLP(8, 3, (7, 9)), torch.zeros(2, 8)), (MLP(8, 3, (6, 5)).double(), normal(2, 8))):
+        with pytest.raises(MismatchError, match=r"call rule.attach\(network\) first"):
+            rule.learn(network, inputs, label)
+
+
+def test_layerwise_classifiers_of_other_classes_say_so():
+    rule = LayerwiseClassification()
+    rule.attach(MLP(8, 3, (6,)))
+    with pytest.raises(MismatchError, match=r"call rule.attach\(network\) first"):
+        rule.learn(MLP(8, 5, (6,)), torch.zeros(2, 8), torch.tensor([0, 4]))
+
+
+def test_gradient_signs_are_asked_for_by_true_or_false():
+    with pytest.raises(MismatchError, match="gradient_signs 'yes': give True or False"):
+        rule = SignSymmetry()
+        rule.gradient_signs = "yes"
+        rule.attach(MLP(8, 3, (6,)))
+
+
 def test_gradient_signs_are_taken_when_the_gradients_are_finished():
     network = MLP(8, 3, (6,)).double()
     for rule in (SignSymmetry(), SignSymmetry(gradient_signs=True)):

@@ -251,10 +251,12 @@ def _geometry(synapses: nn.Conv2d) -> Geometry:
     """Raises MismatchError for a convolution that is dilated, grouped, or padded with anything but zeros."""
     if synapses.groups != 1 or set(synapses.dilation) != {1} or synapses.padding_mode != "zeros":
         raise MismatchError("a block's convolution is neither grouped nor dilated, and padded with zeros")
-    if isinstance(synapses.padding, str):
-        raise MismatchError(f"padding {synapses.padding!r} of a block's convolution: give a number")
-    kernel, stride, padding = ((pair[0], pair[1]) for pair in (synapses.kernel_size, synapses.stride, synapses.padding))
-    return Geometry(kernel, stride, padding)
+    kernel, stride = ((pair[0], pair[1]) for pair in (synapses.kernel_size, synapses.stride))
+    if synapses.padding == "same" and not (kernel[0] % 2 and kernel[1] % 2):
+        raise MismatchError(f"padding 'same' of a kernel {_by(kernel)} is more on one side; take odd kernels")
+    named = {"valid": (0, 0), "same": (kernel[0] // 2, kernel[1] // 2)}
+    padding = named[synapses.padding] if isinstance(synapses.padding, str) else synapses.padding
+    return Geometry(kernel, stride, (padding[0], padding[1]))
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ def from_sequential(sequential: nn.Module, inputs: int | Sequence[int] | None = 
     the last Linear is the readout. `network(x)` is `sequential(x)` in evaluation mode. `inputs` is the shape of a
     sample, such as (3, 32, 32): with it the sizes of maps are known, which AdaptiveAvgPool2d, GroupNorm of maps and
     DirectFeedbackAlignment need, and layers that do not fit are found at once.
+    GroupNorm becomes a divisive norm; its weights, if it has any, stay one and zero and do not learn.
     Raises MismatchError or GroupingError, naming the first module that has no place in a block.
     """
     if not is_chain(sequential):

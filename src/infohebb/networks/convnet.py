@@ -55,10 +55,11 @@ class ConvNet(Layered):
         size, blocks = (inputs[1], inputs[2]), []
         for place, (below, count) in enumerate(pairwise([inputs[0], *maps]), 1):
             size = _halved(size, place) if place in pooled else size
-            blocks.append(parts.convolution(below, count, size, pool=place in pooled))
+            blocks.append(parts.convolution(place - 1, below, count, size, pool=place in pooled))
         features = [inputs[0], *maps][-1] * math.prod(size)
-        blocks += [parts.dense(below, width) for below, width in pairwise([features, *widths])]
-        super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
+        super().__init__(
+            [*blocks, *parts.dense([features, *widths], len(blocks))], nn.Linear([features, *widths][-1], outputs)
+        )
 
 
 def _halved(size: tuple[int, int], place: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from infohebb.errors import naming
 from infohebb.functional.convolution import Geometry
 from infohebb.functional.nonlinearities import IDENTITY
 from infohebb.networks.blocks import Block
@@ -27,7 +28,7 @@ class Draft:
 
     def block(self, judged: Place) -> Block:
         """The block as it is so far; what is wrong with it is the fault of `judged`."""
-        with judged.blamed():
+        with naming(judged):
             return Block(self.place.module, **self.options)
 
     def add(self, place: Place) -> None:
@@ -52,6 +53,8 @@ class Draft:
         for known, by in reversed(self.sources.items()):
             if known == stage:
                 raise place.wrong(f"its block has {STAGES[stage]} already, {by}; leave one out")
+            if (known, stage) == ("pool", "nonlinearity") and "residual" not in self.sources:
+                continue  # that of a maximum is the maximum of theirs, for all activations here increase
             if ORDER.index(known) > ORDER.index(stage):
                 raise place.wrong(f"a block has its {STAGES[stage]} before its {STAGES[known]}, {by}; move it there")
 

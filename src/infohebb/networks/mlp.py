@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 from torch import nn
@@ -42,5 +41,4 @@ class MLP(Layered):
         if min(features, outputs, *widths) < 1:
             raise MismatchError(f"no layer may be empty: {features} inputs, widths {list(widths)}, {outputs} outputs")
         parts = Parts(nonlinearity, slope, norm, divisive_norm, dropout, bias)
-        blocks = [parts.dense(below, width) for below, width in pairwise([features, *widths])]
-        super().__init__(blocks, nn.Linear([features, *widths][-1], outputs))
+        super().__init__(parts.dense([features, *widths]), nn.Linear([features, *widths][-1], outputs))

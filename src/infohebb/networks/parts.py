@@ -1,11 +1,12 @@
 """What all blocks of a network have in common, checked once, and the blocks that are made of it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
-from infohebb.errors import MismatchError, is_whole, unknown_name
+from infohebb.errors import MismatchError, is_whole, naming, unknown_name
 from infohebb.functional.convolution import HALVING
 from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
 from infohebb.networks.blocks import Block, DivisiveNorm
@@ -33,30 +34,35 @@ class Parts:
         self.nonlinearity = nonlinearity_of(nonlinearity, slope)
         self.norm, self.divisive_norm, self.dropout, self.bias = norm, divisive_norm, dropout, bias
 
-    def dense(self, below: int, width: int) -> Block:
-        """A fully connected block of `width` neurons on `below` inputs."""
-        return Block(
-            nn.Linear(below, width, bias=self.bias),
-            self.nonlinearity,
-            batch_norm=nn.BatchNorm1d(width) if self.norm == "batch" else None,
-            layer_norm=nn.LayerNorm(width, elementwise_affine=False) if self.norm == "layer" else None,
-            divisive_norm=divisive_norm_of(self.divisive_norm),
-            dropout=self.dropout,
-        )
+    def dense(self, widths: Sequence[int], first: int = 0) -> list[Block]:
+        """Fully connected blocks on widths[0] inputs, counted from `first`."""
+        return [self._dense(place, *each) for place, each in enumerate(pairwise(widths), first)]
 
-    def convolution(self, below: int, channels: int, map_size: tuple[int, int], *, pool: bool) -> Block:
+    def _dense(self, place: int, below: int, width: int) -> Block:
+        with naming(f"blocks.{place}"):
+            return Block(
+                nn.Linear(below, width, bias=self.bias),
+                self.nonlinearity,
+                batch_norm=nn.BatchNorm1d(width) if self.norm == "batch" else None,
+                layer_norm=nn.LayerNorm(width, elementwise_affine=False) if self.norm == "layer" else None,
+                divisive_norm=divisive_norm_of(self.divisive_norm),
+                dropout=self.dropout,
+            )
+
+    def convolution(self, place: int, below: int, channels: int, map_size: tuple[int, int], *, pool: bool) -> Block:
         """A block of 3 × 3 convolutions that keep the map's size; `map_size` is that of its activity, after pooling."""
         if self.norm == "layer":
             raise MismatchError("norm 'layer' of a convolutional network: take 'batch' or None")
-        return Block(
-            nn.Conv2d(below, channels, 3, padding=1, bias=self.bias),
-            self.nonlinearity,
-            batch_norm=nn.BatchNorm2d(channels) if self.norm == "batch" else None,
-            divisive_norm=divisive_norm_of(self.divisive_norm),
-            dropout=self.dropout,
-            pool=HALVING if pool else None,
-            map_size=map_size,
-        )
+        with naming(f"blocks.{place}"):
+            return Block(
+                nn.Conv2d(below, channels, 3, padding=1, bias=self.bias),
+                self.nonlinearity,
+                batch_norm=nn.BatchNorm2d(channels) if self.norm == "batch" else None,
+                divisive_norm=divisive_norm_of(self.divisive_norm),
+                dropout=self.dropout,
+                pool=HALVING if pool else None,
+                map_size=map_size,
+            )
 
 
 def check_sizes(**sizes: object) -> None:

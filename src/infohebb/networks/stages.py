@@ -1,13 +1,12 @@
 """What each of torch's modules is as a stage of a block."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from infohebb.errors import MismatchError, UsageError
+from infohebb.errors import MismatchError, naming
 from infohebb.functional.convolution import Geometry
 from infohebb.functional.nonlinearities import RELU, SELU, TANH, Nonlinearity, leaky_relu
 from infohebb.networks.blocks import Block, DivisiveNorm
@@ -39,14 +38,6 @@ class Place(NamedTuple):
     def wrong(self, why: str) -> MismatchError:
         """The error that names this module."""
         return MismatchError(f"{self}: {why}")
-
-    @contextmanager
-    def blamed(self) -> Iterator[None]:
-        """Name this module in whatever is refused inside."""
-        try:
-            yield
-        except UsageError as error:
-            raise type(error)(f"{self}: {error}") from error
 
 
 class Standing(NamedTuple):
@@ -156,15 +147,18 @@ def check_map(at: Standing) -> None:
 
 
 def group_norm(at: Standing) -> DivisiveNorm:
-    """Group norm as divisive norm: power 1/2, and epsilon times a group's size for delta."""
+    """Group norm as divisive norm: power 1/2, and epsilon times a group's size for delta.
+
+    Its weights do not learn, so that they must be the ones and zeros that they start as.
+    """
     norm, (features,) = at.module, flat(at.shape)
-    if norm.affine:
-        raise at.wrong("its weights would not learn; take affine=False")
+    if norm.affine and bool((norm.weight != 1).any() | (norm.bias != 0).any()):
+        raise at.wrong("its weights are not one and zero, and would not learn; take affine=False")
     if features is None:
         raise at.wrong("the size of its groups is not known; give inputs=(channels, rows, columns)")
     if norm.num_channels != at.shape[0]:
         raise at.wrong(f"it has {norm.num_channels} channels, but receives {at.shape[0]}; change one of them")
-    with at.place.blamed():
+    with naming(at.place):
         return DivisiveNorm(norm.num_groups, 0.5, norm.eps * features / norm.num_groups)
 
 
@@ -173,8 +167,10 @@ def itself(at: Standing) -> nn.Module:
     return at.module
 
 
-def dropout(at: Standing) -> float:
-    """The rate, of the kind of dropout that a block chooses by its activation."""
+def dropout(at: Standing) -> float | None:
+    """The rate, of the kind of dropout that a block chooses by its activation; None where nothing is dropped."""
+    if at.module.p == 0:
+        return None
     alpha, wanted = isinstance(at.module, nn.AlphaDropout), at.block.nonlinearity.self_normalising
     if wanted and not alpha:
         raise at.wrong("only alpha dropout keeps the mean and variance of SELU neurons; take nn.AlphaDropout")

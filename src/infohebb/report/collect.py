@@ -36,7 +36,8 @@ def summarise(records: Sequence[Record], measure: Measure, folder: str = "") -> 
         train=spread([run.final[measure.train_key] for run in runs if measure.train_key in run.final]),
         published=next((run.published for run in runs if run.published is not None), None),
         epochs=tuple(len(run.curves.get("epoch") or ()) for run in runs),
-        angles=last_angles(runs),
+        angles=last_alignment(runs, "angle"),
+        ratios=last_alignment(runs, "norm_ratio"),
         diagnosed=tuple(at[-1] for run in runs if (at := diagnosed_epochs(run))),
         seconds=statistics.fmean(run.wall_seconds for run in runs),
         memory=max(run.peak_memory_bytes for run in runs),
@@ -55,13 +56,13 @@ def diagnosed_epochs(record: Record) -> list[int]:
     return _alignment(record).get("epoch") or []
 
 
-def last_angles(records: Sequence[Record]) -> dict[str, Spread | None]:
-    """By layer, the angle when last measured; nothing for a layer without a gradient then."""
+def last_alignment(records: Sequence[Record], measure: str) -> dict[str, Spread | None]:
+    """By layer, angle or norm ratio when last measured; nothing for a layer without a gradient then."""
     found: dict[str, list[float]] = {}
     for run in records:
-        for layer, angles in (_alignment(run).get("angle") or {}).items():
-            found.setdefault(layer, []).extend(angle for angle in angles[-1:] if angle is not None)
-    return {layer: spread(angles) for layer, angles in found.items()}
+        for layer, values in (_alignment(run).get(measure) or {}).items():
+            found.setdefault(layer, []).extend(value for value in values[-1:] if value is not None)
+    return {layer: spread(values) for layer, values in found.items()}
 
 
 def _alignment(record: Record) -> dict[str, Any]:

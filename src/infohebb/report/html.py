@@ -17,9 +17,8 @@ from infohebb.report.figures import across_rows, row_figures
 from infohebb.report.style import Drawing, Group
 from infohebb.report.summary import Section, Summary
 from infohebb.report.tables import (
-    ANGLES,
-    angle_heads,
-    angle_lines,
+    alignment_heads,
+    alignment_tables,
     cells,
     epochs_text,
     heads,
@@ -52,8 +51,8 @@ class SectionView:
     heads: list[str]
     rows: list[RowView]
     matrix: list[tuple[str, list[Summary | None]]]
-    angle_heads: list[str]
-    angles: list[list[str]]
+    alignment_heads: list[str]
+    alignment: list[tuple[str, list[list[str]]]]  # of each measure: its title and its lines
     across: Drawing
 
 
@@ -71,7 +70,7 @@ def page(records: Sequence[Record]) -> str:
     views = [_section_view(section, f"recipe-{i}") for i, section in enumerate(sections(records), 1)]
     opened = max((row for view in views[:1] for row in view.rows), key=_figure_count, default=None)
     template = _environment().get_template("report.html")
-    return template.render(sections=views, facts=_facts(records, views), opened=opened, angles_title=ANGLES)
+    return template.render(sections=views, facts=_facts(records, views), opened=opened)
 
 
 def command(row: Summary) -> str:
@@ -121,8 +120,8 @@ def _facts(records: Sequence[Record], views: Sequence[SectionView]) -> dict[str,
 
 def _section_view(section: Section, anchor: str) -> SectionView:
     rows = [_row_view(row, f"{anchor}-row-{i}") for i, row in enumerate(section.rows, 1)]
-    angles = angle_heads(section), angle_lines(section)
-    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), *angles, across_rows(section))
+    alignment = alignment_heads(section), alignment_tables(section)
+    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), *alignment, across_rows(section))
 
 
 def _matrix_view(section: Section) -> list[tuple[str, list[Summary | None]]]:

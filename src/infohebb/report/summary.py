@@ -60,6 +60,7 @@ class Summary:
     published: float | None
     epochs: tuple[int, ...]  # of each record
     angles: dict[str, Spread | None]  # by layer: to backprop's gradient, degrees, when last measured
+    ratios: dict[str, Spread | None]  # by layer: of its norm to that of backprop's gradient
     diagnosed: tuple[int, ...]  # the epoch of that, of each record that was diagnosed
     seconds: float  # mean over the runs
     memory: int  # largest peak, bytes

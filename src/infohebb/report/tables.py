@@ -1,6 +1,6 @@
 """The tables beside the paper's numbers, as Markdown and in the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,6 +16,7 @@ from infohebb.report.summary import Section, Spread, Summary
 
 EMPTY = "No records."
 ANGLES = "Angle to backprop's gradient (degrees)"
+RATIOS = "Norm ratio to backprop's gradient (rule / backprop, no unit)"
 STYLES = {"above": "green", "near": "", "below": "yellow", "": ""}
 
 
@@ -83,25 +84,41 @@ def matrix_text(row: Summary | None) -> str:
     return text if row.published is None else f"{text} ({units.published(row.published, row.measure.quantity)})"
 
 
-def angle_heads(section: Section) -> list[str]:
-    """The columns of the table of angles."""
+def alignment_heads(section: Section) -> list[str]:
+    """The columns of the tables of angles and norm ratios."""
     return ["row", "after epoch", *section.layers]
 
 
-def angle_lines(section: Section) -> list[list[str]]:
-    """The angle of each layer when last measured, mean ± s.d., of every row that was diagnosed."""
+def alignment_tables(section: Section) -> list[tuple[str, list[list[str]]]]:
+    """Angle and norm ratio of each layer when last measured, mean ± s.d., of every row that was diagnosed.
+
+    Two tables, each with its title; none where nothing was diagnosed.
+    """
+    if not section.layers:
+        return []
+    angles = _by_layer(section, lambda row: row.angles, units.degrees)
+    return [(ANGLES, angles), (RATIOS, _by_layer(section, lambda row: row.ratios, units.ratio))]
+
+
+def _by_layer(
+    section: Section, measure: Callable[[Summary], Mapping[str, Spread | None]], unit: Callable[[float], str]
+) -> list[list[str]]:
     return [
-        [row.row, units.whole_numbers(row.diagnosed), *(angle_text(row.angles.get(layer)) for layer in section.layers)]
+        [
+            row.row,
+            units.whole_numbers(row.diagnosed),
+            *(_last_text(measure(row).get(layer), unit) for layer in section.layers),
+        ]
         for row in section.rows
         if row.angles
     ]
 
 
-def angle_text(spread: Spread | None) -> str:
+def _last_text(spread: Spread | None, unit: Callable[[float], str]) -> str:
     """Mean ± s.d., without the s.d. where there is but one run."""
     if spread is None:
         return units.NOTHING
-    return units.degrees(spread.mean) + ("" if spread.sd is None else f" ± {units.degrees(spread.sd)}")
+    return unit(spread.mean) + ("" if spread.sd is None else f" ± {unit(spread.sd)}")
 
 
 def markdown(records: Iterable[Record]) -> str:
@@ -126,8 +143,8 @@ def _markdown_section(section: Section) -> str:
         texts = [list(map(matrix_text, line)) for line in matrix(section)]
         lines = [[dataset, *line] for dataset, line in zip(section.datasets, texts, strict=True)]
         parts += ["Measured (published):\n", _pipes(["", *map(_code, section.methods)], _named(lines))]
-    if section.layers:
-        parts += [f"{ANGLES}, when last measured:\n", _pipes(angle_heads(section), _named(angle_lines(section)))]
+    for title, lines in alignment_tables(section):
+        parts += [f"{title}, when last measured:\n", _pipes(alignment_heads(section), _named(lines))]
     return "\n".join(parts)
 
 

@@ -29,6 +29,11 @@ def degrees(value: float) -> str:
     return f"{value:.1f}"
 
 
+def ratio(value: float) -> str:
+    """A ratio, with three significant digits."""
+    return f"{value:.3g}"
+
+
 def signed(value: float | None, quantity: str = "accuracy") -> str:
     """A difference with its sign; a zero after rounding has none."""
     if value is None:

@@ -115,10 +115,15 @@ class FixedFeedback(nn.Module):
             self.register_buffer(str(place), random_feedback(*shape, like=like.detach()))
 
     def __getitem__(self, place: int) -> Tensor:
-        """The matrix of that place.  Raises MismatchError before anything is drawn."""
-        if str(place) not in self._buffers:
-            raise MismatchError("the rule has no feedback for this layer; call rule.attach(network) first")
+        """The matrix of that place."""
         return self.get_buffer(str(place))
+
+    def fitting(self, place: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """The matrix of that place.  Raises MismatchError for one that was not drawn, or for another network."""
+        matrix = self._buffers.get(str(place))
+        if matrix is None or matrix.shape != shape or matrix.dtype != like.dtype:
+            raise MismatchError("the rule has no feedback that fits this layer; call rule.attach(network) first")
+        return matrix
 
 
 def attached_before(rule: LearningRule, network: nn.Module) -> bool:

@@ -46,4 +46,6 @@ class DirectFeedbackAlignment(TransportRule):
 
     def arriving(self, sender: Sender, top: Tensor, size: torch.Size) -> Tensor:
         """The readout's error at once, whatever the layer above made of it."""
-        return product(top, self.feedback_weight(sender.position, sender.layer)).view(size)
+        return product(top, self.feedback.fitting(sender.position - 1, (top.shape[1], size[1:].numel()), top)).view(
+            size
+        )

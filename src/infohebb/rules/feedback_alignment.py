@@ -34,5 +34,4 @@ class FeedbackAlignment(TransportRule):
 
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
         """The layer's own fixed matrix."""
-        del layer
-        return self.feedback[position]
+        return self.feedback.fitting(position, tuple(layer.weight.shape), layer.weight)

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from infohebb.errors import MismatchError, is_number, unknown_name
+from infohebb.errors import GroupingError, MismatchError, is_number, naming, unknown_name
 from infohebb.functional import grouping, hsic, kernels, plasticity
 from infohebb.functional.kernels import Kernel
 from infohebb.networks import Block, DivisiveNorm, Layered, Response
@@ -117,8 +117,7 @@ class KernelizedBottleneck(LayeredRule):
         for name, block in network.named_blocks():
             settings = self.grouping(block)
             if settings:
-                if block.width is not None:
-                    check_groups(settings.groups, block.width)
+                check_grouping(name, settings, block, self.kernel)
             elif (self.power, self.delta) != (None, None):
                 raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
             check_agreement(name, settings, block.divisive_norm)
@@ -132,6 +131,18 @@ class KernelizedBottleneck(LayeredRule):
         power = (1 - norm.power if norm else 0.5) if self.power is None else self.power
         delta = (norm.delta if norm else 1.0) if self.delta is None else self.delta
         return Grouping(groups, power, delta)
+
+    def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A divisive norm by which this rule can group: its own groups, power and delta in place of those given.
+
+        None for 2 groups that were not asked for, if the kernel learns nothing of them.
+        """
+        power = None if self.power is None else 1 - self.power
+        given = {"groups": self.groups_per_block, "power": power, "delta": self.delta}
+        own = {key: value for key, value in given.items() if value is not None}
+        norm = {**(norm or {}), **own}
+        fits = "groups" in own or norm.get("groups", 0) > (2 if self.kernel == "cosine" else 1)
+        return norm if fits else None
 
     def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
         """Gram matrices of the targets and, for a bottleneck, of the network's input."""
@@ -233,6 +244,18 @@ def target_gram(
     if isinstance(kernel, str) and kernel in UNBALANCED:
         return UNBALANCED[kernel](targets, kernels.class_frequencies(targets, classes, dtype))
     return named_kernel(kernel, sigma).gram(torch.eye(classes, dtype=dtype, device=targets.device)[targets])
+
+
+def check_grouping(name: str, settings: Grouping, block: Block, kernel: str | Kernel) -> None:
+    """Raise GroupingError for groups that do not cut the block, or of which the kernel cannot tell samples apart."""
+    if block.width is not None:
+        with naming(name):
+            check_groups(settings.groups, block.width)
+    if kernel == "cosine" and settings.groups == 2:
+        raise GroupingError(
+            f"{name}: the signals of 2 groups, centred, differ in sign only, so that all samples have a cosine of 1 or "
+            "-1 and nothing is learned; take 3 groups or more, or the Gaussian kernel"
+        )
 
 
 def check_agreement(name: str, settings: Grouping | None, norm: DivisiveNorm | None) -> None:

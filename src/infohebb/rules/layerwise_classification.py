@@ -31,9 +31,10 @@ FEEDBACK = ("exact", "random", "sign")
 
 
 class Batch(NamedTuple):
-    """The targets, and which classifier belongs to which block."""
+    """The targets, the number of classes, and which classifier belongs to which block."""
 
     targets: Tensor
+    outputs: int
     places: dict[Block, int]
 
 
@@ -88,27 +89,37 @@ class LayerwiseClassification(LayeredRule):
         return {**groups, "local": [*groups["local"], *self.classifiers.parameters()]}
 
     def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Batch:
-        """The targets, and the place of each block."""
+        """The targets, what a classifier predicts, and the place of each block."""
         del inputs
-        return Batch(targets, {block: place for place, (_, block) in enumerate(network.named_blocks())})
+        return Batch(
+            targets,
+            network.readout.out_features,
+            {block: place for place, (_, block) in enumerate(network.named_blocks())},
+        )
 
     def local_step(self, block: Block, response: Response, context: Batch) -> LocalStep:
         """The classifier's error, and the part of its feedback that each neuron has."""
         place = context.places[block]
-        if place >= len(self.classifiers):
-            raise MismatchError("the rule has no classifier for this block; call rule.attach(network) first")
-        classifier, windows = self.classifiers[place], self._windows(f"blocks.{place}", block)
+        windows = self._windows(f"blocks.{place}", block)
         z = response.activity if windows is None else convolution.spread_pool(response.activity, windows)
+        classifier = self._classifier(place, (context.outputs, z[0].numel()), z)
         loss, own = readout_signals(z.flatten(1), classifier(z.flatten(1)), context.targets)
-        post = self._feedback_weight(place).unflatten(1, z.shape[1:])
+        post = self._feedback_weight(place, classifier).unflatten(1, z.shape[1:])
         signals = with_slope(block, response, {"class_error": own["error"], "post": post}, activity_error)
         return LocalStep(signals, {"objective": loss}, own={f"classifiers.{place}": own})
 
-    def _feedback_weight(self, place: int) -> Tensor:
+    def _classifier(self, place: int, shape: tuple[int, int], like: Tensor) -> nn.Module:
+        """The block's classifier.  Raises MismatchError for one that was not drawn, or for another network."""
+        weight = self.classifiers[place].get_parameter("weight") if place < len(self.classifiers) else None
+        if weight is None or weight.shape != shape or weight.dtype != like.dtype:
+            raise MismatchError("the rule has no classifier that fits this block; call rule.attach(network) first")
+        return self.classifiers[place]
+
+    def _feedback_weight(self, place: int, classifier: nn.Module) -> Tensor:
+        weight = classifier.get_parameter("weight").detach()
         if self.feedback == "random":
-            return self.fixed[place]
-        weight = self.classifiers[place].get_parameter("weight").detach().clone()
-        return weight if self.feedback == "exact" else sign_feedback(weight)
+            return self.fixed.fitting(place, tuple(weight.shape), weight)
+        return weight.clone() if self.feedback == "exact" else sign_feedback(weight)
 
     def activity_error(self, signals: Signals) -> Tensor:
         """The error at the activity, as below."""

@@ -8,10 +8,12 @@ replaced by their signs ("batch manhattan").
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from infohebb.errors import MismatchError
 from infohebb.functional.feedback import sign_feedback
 from infohebb.networks import Block
 from infohebb.rules.transport import TransportRule
@@ -28,6 +30,12 @@ class SignSymmetry(TransportRule):
     def __init__(self, gradient_signs: bool = False):
         super().__init__()
         self.gradient_signs = gradient_signs
+
+    def attach(self, network: Any) -> None:
+        """Raises MismatchError for `gradient_signs` that is neither true nor false, too."""
+        super().attach(network)
+        if not isinstance(self.gradient_signs, bool):
+            raise MismatchError(f"gradient_signs {self.gradient_signs!r}: give True or False")
 
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
         """The signs of the layer's weights, as they are now."""

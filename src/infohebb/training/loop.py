@@ -5,6 +5,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +145,13 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
         learn = torch.compile(rule.learn, dynamic=False, options=SAME_DRAWS) if compiled else rule.learn
         run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn)
-        return run.to_the_end(show=progress)
+        with every_shape_compiled(network) if compiled else contextlib.nullcontext():
+            return run.to_the_end(show=progress)
+
+
+def every_shape_compiled(network: nn.Module) -> AbstractContextManager[None]:
+    """Let torch.compile make its code anew for each block, in each size of batch, where it would soon give up."""
+    return torch._dynamo.config.patch(recompile_limit=8 * len(list(network.modules())))
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
