@@ -59,8 +59,9 @@ def _first_line(thing: Any) -> str:
 
 def _print_names(title: str, names: dict[str, str]) -> None:
     typer.echo(title)
+    column = max(map(len, names), default=0)
     for name, words in names.items():
-        typer.echo(f"  {name:<22} {words}".rstrip())
+        typer.echo(f"  {name:<{column}}  {words}".rstrip())
 
 
 @app.command()

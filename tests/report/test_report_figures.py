@@ -12,8 +12,9 @@ from infohebb.errors import CorruptFileError
 from infohebb.experiments.record import read_record
 from infohebb.report.collect import sections
 from infohebb.report.curves import learning_curve, objectives
-from infohebb.report.figures import across_rows, row_figures
+from infohebb.report.figures import across_rows, methods_together, row_figures
 from infohebb.report.grams import colour_limits, gram_matrices
+from infohebb.report.html import page
 from infohebb.report.plane import information_plane
 from infohebb.report.png import palette_png
 from infohebb.report.series import rate_drops, series
@@ -234,3 +235,25 @@ def test_every_reference_of_a_figure_is_answered():
     used = {target[1:] for target in targets if target} | {clip[5:-1] for clip in clips if clip}
     assert len(used) >= 2
     assert used <= ids
+
+
+def test_methods_of_one_data_set_and_mode_share_a_panel():
+    rows = ("cifar10/backprop/1x", "cifar10/backprop/1x+divnorm", "cifar10/cosine/1x+divnorm", "cifar10/cosine/2x")
+    (section,) = sections([make_record(row, seed) for row in rows for seed in (0, 1)])
+    (panel,) = methods_together(section).drawings  # one row alone is no comparison
+    assert {"cifar10, 1x: methods side by side", "backprop", "backprop+divnorm", "cosine+divnorm"} <= set(words(panel))
+    assert panel.caption.startswith("Test set; thin dashed lines: training set")
+    assert "bands: smallest to largest" in panel.caption
+    assert "methods side by side" in page([make_record(row) for row in rows])
+
+
+def test_many_methods_leave_no_room_for_training_curves_and_do_not_say_what_all_share():
+    rows = [f"cifar10/m{i}/sgd+divnorm" for i in range(10)]
+    (panel,) = methods_together(sections([make_record(row) for row in rows])[0]).drawings
+    assert {"cifar10, sgd: methods side by side", "m0", "m9"} <= set(words(panel))
+    assert panel.caption == "Test set."
+
+
+def test_rows_without_curves_have_no_panel():
+    rows = [make_record(f"cifar10/m{i}/sgd", epochs=1) for i in range(3)]
+    assert methods_together(sections(rows)[0]).drawings == ()

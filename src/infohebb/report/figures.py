@@ -7,8 +7,9 @@ from infohebb.report.grams import gram_matrices
 from infohebb.report.plane import information_plane
 from infohebb.report.style import Group
 from infohebb.report.summary import Summary
+from infohebb.report.together import methods_together
 
-__all__ = ["across_rows", "row_figures"]
+__all__ = ["across_rows", "methods_together", "row_figures"]
 
 
 def row_figures(row: Summary) -> list[Group]:

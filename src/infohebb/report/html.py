@@ -13,7 +13,7 @@ from infohebb.experiments.record import Record
 from infohebb.files import write_whole
 from infohebb.report import units
 from infohebb.report.collect import diagnosed_epochs, differing_settings, read_all, sections
-from infohebb.report.figures import across_rows, row_figures
+from infohebb.report.figures import across_rows, methods_together, row_figures
 from infohebb.report.style import Drawing, Group
 from infohebb.report.summary import Section, Summary
 from infohebb.report.tables import (
@@ -54,6 +54,7 @@ class SectionView:
     alignment_heads: list[str]
     alignment: list[tuple[str, list[list[str]]]]  # of each measure: its title and its lines
     across: Drawing
+    together: Group
 
 
 def write_html(folder: Path, out: Path) -> Path:
@@ -121,7 +122,8 @@ def _facts(records: Sequence[Record], views: Sequence[SectionView]) -> dict[str,
 def _section_view(section: Section, anchor: str) -> SectionView:
     rows = [_row_view(row, f"{anchor}-row-{i}") for i, row in enumerate(section.rows, 1)]
     alignment = alignment_heads(section), alignment_tables(section)
-    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), *alignment, across_rows(section))
+    pictures = across_rows(section), methods_together(section)
+    return SectionView(anchor, section, heads(section), rows, _matrix_view(section), *alignment, *pictures)
 
 
 def _matrix_view(section: Section) -> list[tuple[str, list[Summary | None]]]:
