@@ -9,6 +9,7 @@ published code's form, bf16 by autocast), and of backprop. `--device cpu --facto
 """
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from pathlib import Path
 import torch
 
 from conv import BATCH, RATES, convolutions, make_network
-from infohebb import Backprop, KernelizedBottleneck
+from infohebb import Backprop, KernelizedBottleneck, LearningRule
 from infohebb.networks.convnet import CHANNELS, POOLED
+from infohebb.training.compiling import compile_learning, every_shape_compiled
 from peer import conv_peer
 from steps import training_step
 from timing import synchronize, tell
@@ -65,10 +67,19 @@ def main() -> None:
     products = seconds(convolutions(asked.factor, "bf16", device=asked.device), 20 if on_gpu else 2)
     x, labels = torch.randn(BATCH, 3, 32, 32, device=asked.device), torch.randint(10, (BATCH,), device=asked.device)
     figures = {"share of peak in its products": operations(asked.factor) / products / peak}
-    for name, rule in (("local rule", KernelizedBottleneck()), ("backprop", Backprop())):
+    rules: dict[str, tuple[LearningRule, dict[str, bool] | None]] = {
+        "local rule": (KernelizedBottleneck(), None),
+        "backprop": (Backprop(), None),
+    }
+    if on_gpu:
+        rules["local rule, compiled"] = (KernelizedBottleneck(), {})
+        rules["local rule, compiled, CUDA graphs"] = (KernelizedBottleneck(), {"cuda_graphs": True})
+    for name, (rule, how) in rules.items():
         network = make_network(asked.factor, precision="bf16").to(asked.device)
-        work = training_step(rule, RATES, network, x, labels)
-        figures[f"{name}: epoch (s)"] = asked.batches * seconds(work, min(asked.batches, 50))
+        learn = None if how is None else compile_learning(rule, **how)
+        work = training_step(rule, RATES, network, x, labels, learn)
+        with every_shape_compiled(network) if learn else contextlib.nullcontext():
+            figures[f"{name}: epoch (s)"] = asked.batches * seconds(work, min(asked.batches, 50))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
             work()
@@ -83,7 +94,7 @@ def main() -> None:
     figures["same objective by autograd: epoch (s)"] = asked.batches * seconds(by_autograd, min(asked.batches, 50))
     local = figures["local rule: epoch (s)"]
     figures["share of peak in the whole step"] = operations(asked.factor) / (local / asked.batches) / peak
-    for other in ("backprop", "same objective by autograd"):
+    for other in [*(name for name in rules if name != "local rule"), "same objective by autograd"]:
         figures[f"{other} / local rule"] = figures[f"{other}: epoch (s)"] / local
     tell(figures, {}, asked.json)
 

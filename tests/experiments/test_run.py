@@ -49,6 +49,7 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
     assert set(record.final) == {"test_accuracy", "train_accuracy"}
     assert record.wall_seconds == pytest.approx(sum(record.curves["seconds"]))
     defaults = {"milestones": [], "factor": 0.25, "precision": "fp32", "channels_last": False, "compiled": False}
+    defaults["cuda_graphs"] = False
     assert record.config["training"] == {"epochs": 2, "batch": 50, **defaults}
     assert record.config["rule"].items() >= {"name": "KernelizedBottleneck", "kernel": "cosine", "gamma": 2.0}.items()
     assert backprop.config["rule"] == {"name": "Backprop", "loss": None}
@@ -128,7 +129,7 @@ def test_what_cannot_run_is_left_out_and_the_rest_runs(go, nowhere):
 
 
 def test_a_rule_that_cannot_train_a_later_row_is_found_before_the_first_runs(go, nowhere):
-    with pytest.raises(GroupingError, match=r"^tiny blobs/backprop/divnorm: 3 groups"):
+    with pytest.raises(GroupingError, match=r"^tiny blobs/backprop/divnorm: blocks.0: 3 groups"):
         go(TINY + "network = { divisive_norm = { groups = 3 } }\n")
     assert not (nowhere / "results").exists()
 

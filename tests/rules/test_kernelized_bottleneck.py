@@ -309,11 +309,7 @@ def test_a_grouping_at_odds_with_the_divisive_norm_is_refused_by_attach(told):
         KernelizedBottleneck(**told).attach(make_network(divisive_norm=DIVISIVE))
 
 
-def test_groups_of_which_a_kernel_learns_nothing_are_refused_by_attach():
-    for network, own in ((MLP(8, 3, (6, 4)), 2), (MLP(8, 3, (6, 4), divisive_norm={"groups": 2}), None)):
-        with pytest.raises(GroupingError, match=r"blocks.0: the signals of 2 groups.* take 3 groups or more"):
-            KernelizedBottleneck("cosine", groups=own).attach(network)
-        KernelizedBottleneck("gaussian", groups=own).attach(network)
+def test_groups_that_do_not_cut_a_block_are_refused_by_its_name():
     with pytest.raises(GroupingError, match=r"blocks.1: 3 groups do not cut a layer of 4"):
         KernelizedBottleneck(groups=3).attach(MLP(8, 3, (6, 4)))
 

@@ -7,7 +7,10 @@ import torch
 
 from infohebb import Backprop, ConvNet, FeedbackAlignment, KernelizedBottleneck, LayerwiseClassification, train
 from infohebb.data import random_like
+from infohebb.errors import MismatchError
 from infohebb.functional.convolution import channels_lie_together
+from infohebb.rules import Diagnostics
+from infohebb.training.compiling import kept
 from processes import start
 
 RULES = {
@@ -68,6 +71,15 @@ for compiled in (False, True):
     print(graphs["unique_graphs"])
 for one, other in zip(*found, strict=True):
     torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-4)
+from infohebb.training.compiling import compile_learning
+rule, x, y = KernelizedBottleneck("cosine"), torch.randn(8, 2, 8, 8), torch.arange(8) % 3
+rule.attach(network)
+seen = []
+for learn in (rule.learn, compile_learning(rule, cuda_graphs=True)):
+    torch.manual_seed(0)
+    seen.append((learn(network, x, y).loss, network.blocks[0].weight.grad))
+for one, other in zip(*seen, strict=True):
+    torch.testing.assert_close(one, other)
 """
 
 
@@ -80,10 +92,25 @@ def test_a_compiled_step_changes_rounding_only(tmp_path):
     assert without == 0 < with_graphs
 
 
+def test_cuda_graphs_want_compiled_steps_and_a_gpu():
+    for options in ({"cuda_graphs": True}, {"cuda_graphs": True, "compiled": True}):
+        with pytest.raises(MismatchError, match="give compiled = true, and cuda, not cpu"):
+            trained(RULES["backprop"], OPTIMIZERS[0], **options)
+
+
+def test_what_a_replay_would_write_over_is_kept():
+    seen = Diagnostics(torch.ones(()), torch.ones(3, dtype=torch.bool), {"blocks.0": {"objective": torch.ones(())}})
+    held = kept(seen)
+    for given in (seen.loss, seen.correct, seen.objectives["blocks.0"]["objective"]):
+        given.zero_()
+    assert (held.loss, held.correct.all(), held.objectives["blocks.0"]["objective"]) == (1, True, 1)
+    assert kept(Diagnostics(torch.ones(()), None)).correct is None
+
+
 DROPOUT = """
 import torch
 from infohebb.functional.dropout import dropout
-from infohebb.training.loop import SAME_DRAWS
+from infohebb.training.compiling import SAME_DRAWS
 found = []
 for drop in (dropout, torch.compile(dropout, options=SAME_DRAWS)):
     torch.manual_seed(0)

@@ -76,8 +76,8 @@ SLIPS = {
     "attach(sigma='a')": "MismatchError: sigma 'a': give a width above 0",
     "attach(gamma=None)": "MismatchError: gamma None: give a finite number",
     "attach(objective=None)": "UnknownNameError: unknown objective 'None'; known: hsic",
-    "attach(groups='4')": "GroupingError: '4' groups do not cut a layer of 256 neurons",
-    "attach(groups=4.0)": "GroupingError: 4.0 groups do not cut",
+    "attach(groups='4')": "GroupingError: blocks.0: '4' groups do not cut a layer of 256 neurons",
+    "attach(groups=4.0)": "GroupingError: blocks.0: 4.0 groups do not cut",
     "attach(kernel=None)": "MismatchError: kernel is None; give a name or an infohebb.functional.kernels.Kernel",
 }
 NUMPY = (

@@ -24,7 +24,7 @@ from infohebb.training.optimizers import check_options, make_optimizer, optimize
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet}
 SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
-TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled")
+TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
 OPTIMIZER = ("name", "lr", "weight_decay")
 
 

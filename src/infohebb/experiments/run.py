@@ -23,7 +23,8 @@ from infohebb.experiments.record import Record, read_record, record_path, write_
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
 
-HOW_COMPUTED = tuple(f"training.{word}=" for word in ("precision", "channels_last", "compiled"))  # not what
+HOW = ("precision", "channels_last", "compiled", "cuda_graphs")  # it is computed, not what
+HOW_COMPUTED = tuple(f"training.{word}=" for word in HOW)
 
 
 def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:

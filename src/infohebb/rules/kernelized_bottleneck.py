@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from infohebb.errors import GroupingError, MismatchError, is_number, naming, unknown_name
+from infohebb.errors import MismatchError, is_number, naming, unknown_name
 from infohebb.functional import grouping, hsic, kernels, plasticity
 from infohebb.functional.kernels import Kernel
 from infohebb.networks import Block, DivisiveNorm, Layered, Response
@@ -75,7 +75,8 @@ class KernelizedBottleneck(LayeredRule):
     `kernel` of the activity: "gaussian", "cosine", "linear", "gaussian_per_sqrt_dim", "gaussian_median", or a `Kernel`;
     `sigma` is the Gaussians' width. `groups`, `delta` and `power` of the grouped kernel are those of the block's
     divisive norm if it has one (power = 1 - its power) and may then be left out; without groups the kernel sees the
-    plain activity, minus its mean over neurons if `centre`. `objective`: "phsic" (Eq. 9), "hsic", or the bottlenecks
+    plain activity, minus its mean over neurons if `centre`. The signals of 2 groups, centred, differ in sign only, and
+    the cosine kernel learns nothing of them. `objective`: "phsic" (Eq. 9), "hsic", or the bottlenecks
     against the network's input "phsic_bottleneck", "hsic_bottleneck" (Eq. 2), "nhsic_bottleneck". `target_kernel`:
     "labels" (for continuous targets a Gaussian of median width), "frequency_centred_labels",
     "inverse_frequency_labels", or a kernel on the numbers or one-hot labels. `input_kernel` defaults to `kernel`.
@@ -117,7 +118,9 @@ class KernelizedBottleneck(LayeredRule):
         for name, block in network.named_blocks():
             settings = self.grouping(block)
             if settings:
-                check_grouping(name, settings, block, self.kernel)
+                if block.width is not None:
+                    with naming(name):
+                        check_groups(settings.groups, block.width)
             elif (self.power, self.delta) != (None, None):
                 raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
             check_agreement(name, settings, block.divisive_norm)
@@ -244,18 +247,6 @@ def target_gram(
     if isinstance(kernel, str) and kernel in UNBALANCED:
         return UNBALANCED[kernel](targets, kernels.class_frequencies(targets, classes, dtype))
     return named_kernel(kernel, sigma).gram(torch.eye(classes, dtype=dtype, device=targets.device)[targets])
-
-
-def check_grouping(name: str, settings: Grouping, block: Block, kernel: str | Kernel) -> None:
-    """Raise GroupingError for groups that do not cut the block, or of which the kernel cannot tell samples apart."""
-    if block.width is not None:
-        with naming(name):
-            check_groups(settings.groups, block.width)
-    if kernel == "cosine" and settings.groups == 2:
-        raise GroupingError(
-            f"{name}: the signals of 2 groups, centred, differ in sign only, so that all samples have a cosine of 1 or "
-            "-1 and nothing is learned; take 3 groups or more, or the Gaussian kernel"
-        )
 
 
 def check_agreement(name: str, settings: Grouping | None, norm: DivisiveNorm | None) -> None:

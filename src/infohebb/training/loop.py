@@ -5,7 +5,6 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
+from infohebb.training.compiling import compile_learning, every_shape_compiled
 from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.diagnose import Alignment, Diagnose, prepare_alignment
 from infohebb.training.epoch import empty_curves, extend_curves, learn_epoch
@@ -26,7 +26,6 @@ from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, check_classes, hold_out_validation
 
-SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
 DEFAULT_OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
 
@@ -56,6 +55,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument
     "training.precision": (lambda name: str(name) in ("fp32", "bf16"), "fp32 or bf16"),
     "training.channels_last": (lambda given: isinstance(given, bool), "true or false"),
     "training.compiled": (lambda given: isinstance(given, bool), "true or false"),
+    "training.cuda_graphs": (lambda given: isinstance(given, bool), "true or false"),
     "held_out": (lambda name: str(name) in ("test", "validation"), "test or validation"),
     "device": (lambda device: isinstance(device, (str, torch.device)), "auto, cpu or cuda"),
     "seed": (
@@ -90,6 +90,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     precision: Literal["fp32", "bf16"] = "fp32",
     channels_last: bool = False,
     compiled: bool = False,
+    cuda_graphs: bool = False,
     device: str = "auto",
     seed: int | None = 0,
     held_out: Literal["test", "validation"] = "test",
@@ -104,7 +105,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied by `factor` after each epoch in
     `milestones`. `precision` is that of the blocks' matrix products; `channels_last` has convolutional maps lie in
     memory pixel by pixel, which is faster and changes rounding only. These and `device` stay the network's afterwards.
-    `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too changes rounding only.
+    `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too changes rounding only. On a GPU
+    `cuda_graphs` has it replay a compiled step as one graph.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
@@ -122,6 +124,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         raise MismatchError(f"rule is {rule!r}; give a rule that is made, such as KernelizedBottleneck()")
     data = hold_out_validation(data) if held_out == "validation" else data
     where = pick_device(device)
+    if cuda_graphs and not (compiled and where.type == "cuda"):
+        raise MismatchError(f"cuda_graphs replays compiled steps on a GPU: give compiled = true, and cuda, not {where}")
     keep_freed_memory()
     network.to(where)
     source = as_source(check_classes(data), batch, where, dtype)
@@ -138,20 +142,16 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
             "precision": precision,
             "channels_last": channels_last,
             "compiled": compiled,
+            "cuda_graphs": cuda_graphs,
             "seed": seed if seed is None else int(seed),
         }
         words |= {"rule": _public(rule), "optimizer": _words(stepper)}
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
-        learn = torch.compile(rule.learn, dynamic=False, options=SAME_DRAWS) if compiled else rule.learn
+        learn = compile_learning(rule, cuda_graphs=cuda_graphs) if compiled else rule.learn
         run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn)
         with every_shape_compiled(network) if compiled else contextlib.nullcontext():
             return run.to_the_end(show=progress)
-
-
-def every_shape_compiled(network: nn.Module) -> AbstractContextManager[None]:
-    """Let torch.compile make its code anew for each block, in each size of batch, where it would soon give up."""
-    return torch._dynamo.config.patch(recompile_limit=8 * len(list(network.modules())))
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
