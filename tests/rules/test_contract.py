@@ -83,7 +83,8 @@ def test_a_rule_that_cannot_be_built_gets_one_line():
 def test_rules_with_arguments_are_checked_as_what_makes_them():
     checks = check_rule(lambda: KernelizedBottleneck(groups=5), strict=False)  # 5 do not divide layers of 24, 20, 16
     assert [check.promise for check in checks if check.broken] == ["trains some network"]
-    refused = [check for check in checks if check.promise.startswith("refused: blocks.0: 5 groups do not cut a layer of")]
+    words = "refused: blocks.0: 5 groups do not cut a layer of"
+    refused = [check for check in checks if check.promise.startswith(words)]
     assert {check.network for check in refused} == set(example_networks(KernelizedBottleneck.network_type))
 
 
