@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -36,9 +38,13 @@ def test_backward_of_batch_norm_by_the_batchs_own_statistics_is_torchs(epsilon):
         assert_close(ours, theirs, 1e-11)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_batch_norm_of_maps_averages_over_positions(layout):
-    a, error = (normal(4, 3, 5, 2, seed=seed).contiguous(memory_format=layout) for seed in (6, 7))
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@pytest.mark.parametrize(("layout", "of_error"), itertools.product(LAYOUTS, LAYOUTS))
+def test_batch_norm_of_maps_averages_over_positions(layout, of_error):
+    a = normal(4, 3, 5, 2, seed=6).contiguous(memory_format=layout)
+    error = normal(4, 3, 5, 2, seed=7).contiguous(memory_format=of_error)
     rows, errors = (each.transpose(0, 1).reshape(3, -1).T for each in (a, error))
     (normalised, scale), mean, variance = normalisation.batch_norm(a)
     (expected, expected_scale), *statistics = normalisation.batch_norm(rows)
@@ -46,6 +52,7 @@ def test_batch_norm_of_maps_averages_over_positions(layout):
     assert_close(torch.stack([scale, mean, variance]), torch.stack([expected_scale, *statistics]), 1e-12)
     got = normalisation.batch_norm_backward(error, normalised, scale)
     wanted = normalisation.batch_norm_backward(errors, expected, expected_scale)
+    assert got.error.stride() == normalised.stride()
     assert_close(got.error.transpose(0, 1).reshape(3, -1).T, wanted.error, 1e-11)
     assert_close(torch.cat([got.weight, got.bias]), torch.cat([wanted.weight, wanted.bias]), 1e-11)
 

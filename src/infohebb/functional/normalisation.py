@@ -62,8 +62,11 @@ class BatchNormGradients(NamedTuple):
 def batch_norm_backward(g: Moments, normalised: Moments, scale: PerNeuron) -> BatchNormGradients:
     """scale (g - mean g - â mean(g â)), Σ g â and Σ g: the statistics are those of the batch itself.
 
-    `scale` includes the affine weight. torch's own backward, of an input that is normalised already.
+    `scale` includes the affine weight. torch's own backward, of an input that is normalised already; it is far slower
+    where the two do not lie alike in memory.
     """
+    if g.stride() != normalised.stride():
+        g = torch.empty_like(normalised).copy_(g)
     mean, one = torch.zeros_like(scale), torch.ones_like(scale)
     backward = torch.ops.aten.native_batch_norm_backward
     settings = True, 0.0, (True, True, True)  # training, epsilon, and which of the three
