@@ -41,7 +41,7 @@ def test_backward_of_batch_norm_by_the_batchs_own_statistics_is_torchs(epsilon):
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
-@pytest.mark.parametrize(("layout", "of_error"), itertools.product(LAYOUTS, LAYOUTS))
+@pytest.mark.parametrize(("layout", "of_error"), [*itertools.product(LAYOUTS, LAYOUTS)])
 def test_batch_norm_of_maps_averages_over_positions(layout, of_error):
     a = normal(4, 3, 5, 2, seed=6).contiguous(memory_format=layout)
     error = normal(4, 3, 5, 2, seed=7).contiguous(memory_format=of_error)
