@@ -1,7 +1,7 @@
 """Write the measured figures of `results/` into README.md and docs/papers: `make docs`.
 
 What stands between <!-- results RECIPE -->, <!-- rivals RECIPE --> or <!-- bench NAME --> and <!-- end --> is replaced;
-a test keeps pages and records together.
+reports and figures of some recipes are written whole. A test keeps all of these and the records together.
 """
 
 import json
@@ -12,10 +12,12 @@ from pathlib import Path
 from infohebb.experiments.recipe import load_recipe
 from infohebb.experiments.record import Record, read_records
 from infohebb.report.collect import sections
-from infohebb.report.tables import matrix, matrix_text
+from infohebb.report.figures import methods_together
+from infohebb.report.tables import markdown, matrix, matrix_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md")
+REPORTED = ("kib/table2_small",)
 MARKED = re.compile(r"(<!-- (results|rivals|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -80,12 +82,19 @@ def filled(text: str) -> str:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Each page with the text that it should have."""
+    """Each page, report and figure with the text that it should have."""
     for name in PAGES:
         path = ROOT / name
         yield path, filled(path.read_text())
+    for recipe in REPORTED:
+        records = [*read_records(ROOT / "results" / recipe)]
+        yield ROOT / "results" / recipe / "report.md", markdown(records)
+        for panel in methods_together(sections(records)[0]).drawings:
+            mode = panel.title.rpartition(", ")[2]
+            yield ROOT / "docs" / "papers" / "figures" / f"{Path(recipe).name}-{mode}.svg", f"{panel.svg}\n"
 
 
 if __name__ == "__main__":
     for page, text in pages():
+        page.parent.mkdir(exist_ok=True)
         page.write_text(text)
