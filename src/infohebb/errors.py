@@ -96,11 +96,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
 
 
 @contextmanager
-def naming(place: object) -> Iterator[None]:
-    """Name the place in whatever is refused inside."""
+def naming(place: object, kind: type[UsageError] = UsageError) -> Iterator[None]:
+    """Name the place in what is refused inside, by errors of that kind."""
     try:
         yield
-    except UsageError as error:
+    except kind as error:
         raise type(error)(f"{place}: {error}") from error
 
 

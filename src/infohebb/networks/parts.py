@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from infohebb.errors import MismatchError, is_whole, naming, unknown_name
+from infohebb.errors import GroupingError, MismatchError, is_whole, naming, unknown_name
 from infohebb.functional.convolution import HALVING
 from infohebb.functional.nonlinearities import IDENTITY, RELU, SELU, TANH, Nonlinearity, leaky_relu
 from infohebb.networks.blocks import Block, DivisiveNorm
@@ -39,7 +39,7 @@ class Parts:
         return [self._dense(place, *each) for place, each in enumerate(pairwise(widths), first)]
 
     def _dense(self, place: int, below: int, width: int) -> Block:
-        with naming(f"blocks.{place}"):
+        with naming(f"blocks.{place}", GroupingError):
             return Block(
                 nn.Linear(below, width, bias=self.bias),
                 self.nonlinearity,
@@ -53,7 +53,7 @@ class Parts:
         """A block of 3 × 3 convolutions that keep the map's size; `map_size` is that of its activity, after pooling."""
         if self.norm == "layer":
             raise MismatchError("norm 'layer' of a convolutional network: take 'batch' or None")
-        with naming(f"blocks.{place}"):
+        with naming(f"blocks.{place}", GroupingError):
             return Block(
                 nn.Conv2d(below, channels, 3, padding=1, bias=self.bias),
                 self.nonlinearity,
