@@ -1,10 +1,14 @@
 """What several folders of tests share: the command line, in this process and in one of its own."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from processes import Answer, start
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background: the tests' own processes would
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not hear Ctrl-C either
 
 
 @pytest.fixture
