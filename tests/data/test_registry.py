@@ -6,7 +6,8 @@ from infohebb.errors import UnknownNameError
 
 
 def test_names():
-    assert names() == ["blobs", "cifar10", "digits", "fashion_mnist", "kmnist", "mnist"]
+    images = ["cifar10", "fashion_mnist", "kmnist", "mnist"]
+    assert names() == sorted([*images, "blobs", "digits", "linear", "linear_255", "xor", "xor_255"])
     assert set(SOURCES) == {"cifar10", "fashion_mnist", "kmnist", "mnist"}
 
 

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from infohebb.data import blobs, random_like
+from functional.oracles import golden
+from infohebb.data import blobs, linear, load, random_like, xor
+from infohebb.data.synthetic import LINE
 from infohebb.errors import EmptyBatchError, UsageError
 
 
@@ -54,3 +56,35 @@ def test_random_like_has_the_shape_and_nothing_to_learn():
 def test_random_like_of_nothing():
     with pytest.raises(EmptyBatchError, match="no samples"):
         random_like((3,), classes=2, samples=0)
+
+
+@pytest.mark.parametrize("make", [xor, linear])
+def test_small_sets_are_those_of_the_paper_and_their_labels_right(make):
+    data = make()
+    assert (len(data.train.targets), len(data.test.targets), data.classes) == (900, 100, 2)
+    for x, y in (data.train, data.test):
+        if make is xor:
+            right = (x[:, 0] > 0.5) ^ (x[:, 1] > 0.5)
+            assert (right == y.bool()).float().mean() > 0.99
+        else:
+            assert torch.equal((x @ torch.tensor([-0.9435144, -0.4910064]) > 0).long(), y)
+            assert x.abs().max() <= 1
+        assert 0.35 < y.float().mean() < 0.65
+    assert torch.equal(make().train.inputs, data.train.inputs)
+    assert not torch.equal(make(seed=1).train.inputs, data.train.inputs)
+
+
+@pytest.mark.parametrize("name", ["xor", "linear"])
+def test_the_published_division_has_a_name_of_its_own(name):
+    plain, divided = load(name), load(f"{name}_255")
+    assert divided.name == f"{name}_255"
+    torch.testing.assert_close(divided.train.inputs * 255, plain.train.inputs)
+    assert torch.equal(divided.test.targets, plain.test.targets)
+
+
+def test_the_line_is_that_of_the_published_points():
+    arrays = golden("../wmh/synthetic_datasets")
+    torch.testing.assert_close(torch.tensor(LINE), arrays["linear_w"].flatten(), rtol=1e-6, atol=0)
+    for part in ("train", "test"):
+        right = (arrays[f"linear_{part}_input"] @ torch.tensor(LINE) > 0).long()
+        assert torch.equal(right, arrays[f"linear_{part}_label"].flatten().long())

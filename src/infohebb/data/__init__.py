@@ -6,11 +6,14 @@ from infohebb.data.dataset import DataSet, Split, from_arrays, from_npz, read_np
 from infohebb.data.digits import digits
 from infohebb.data.images import load_images, load_split, normaliser
 from infohebb.data.registry import fetch, load, names
-from infohebb.data.synthetic import blobs, random_like
+from infohebb.data.streams import Presented, arrange, stream
+from infohebb.data.synthetic import blobs, linear, random_like, xor
 
 __all__ = [
     "DataSet",
+    "Presented",
     "Split",
+    "arrange",
     "batches",
     "blobs",
     "count_batches",
@@ -18,6 +21,7 @@ __all__ = [
     "fetch",
     "from_arrays",
     "from_npz",
+    "linear",
     "load",
     "load_images",
     "load_split",
@@ -27,4 +31,6 @@ __all__ = [
     "random_crop_and_flip",
     "random_like",
     "read_npz",
+    "stream",
+    "xor",
 ]

@@ -9,10 +9,18 @@ from infohebb.data.dataset import DataSet
 from infohebb.data.digits import digits
 from infohebb.data.images import KINDS, load_images
 from infohebb.data.storage import Folder, fetch_files
-from infohebb.data.synthetic import blobs
+from infohebb.data.synthetic import blobs, linear, xor
 from infohebb.errors import unknown_name
 
-EMBEDDED: dict[str, Callable[[], DataSet]] = {"digits": digits, "blobs": blobs}
+AS_PUBLISHED = 1 / 255  # the published code scales these inputs as if they were images
+EMBEDDED: dict[str, Callable[[], DataSet]] = {
+    "digits": digits,
+    "blobs": blobs,
+    "xor": xor,
+    "xor_255": partial(xor, scale=AS_PUBLISHED),
+    "linear": linear,
+    "linear_255": partial(linear, scale=AS_PUBLISHED),
+}
 IMAGES: dict[str, Callable[..., DataSet]] = {name: partial(load_images, name) for name in KINDS}
 
 

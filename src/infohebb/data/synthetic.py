@@ -7,6 +7,9 @@ from torch import Generator, Tensor
 from infohebb.data.dataset import DataSet, Split, from_arrays
 from infohebb.errors import UsageError
 
+SMALL, SMALL_TEST = 1000, 100
+LINE = (-0.9435144, -0.4910064)  # the paper's normal vector
+
 
 def blobs(samples: int = 200, features: int = 8, classes: int = 2, separation: float = 4.0, seed: int = 0) -> DataSet:
     """Gaussian blobs of unit variance, one per class, `samples` for training and as many for test: (n, features).
@@ -20,6 +23,32 @@ def blobs(samples: int = 200, features: int = 8, classes: int = 2, separation: f
     centres = _centres(features, classes, separation, generator)
     train, test = (_draw_blobs(centres, samples, generator) for _ in range(2))
     return from_arrays(*train, *test, classes=classes, name="blobs")
+
+
+def xor(seed: int = 0, scale: float = 1.0) -> DataSet:
+    """Corners of the unit square with noise of s.d. 0.1, labelled by exclusive or: 900 for training, 100 for test.
+
+    As in the working-memory paper; `scale` multiplies the inputs (n, 2).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.randint(2, (SMALL, 2), generator=generator)
+    inputs = corners + 0.1 * torch.randn(SMALL, 2, generator=generator)
+    return _small_set(inputs * scale, corners[:, 0] ^ corners[:, 1], "xor" if scale == 1 else "xor_255")
+
+
+def linear(seed: int = 0, scale: float = 1.0) -> DataSet:
+    """Points of the square from -1 to 1, labelled by the side of a line: 900 for training, 100 for test.
+
+    As in the working-memory paper, with its line; `scale` multiplies the inputs (n, 2).
+    """
+    inputs = 2 * torch.rand(SMALL, 2, generator=torch.Generator().manual_seed(seed)) - 1
+    labels = (inputs @ torch.tensor(LINE) > 0).long()
+    return _small_set(inputs * scale, labels, "linear" if scale == 1 else "linear_255")
+
+
+def _small_set(inputs: Tensor, labels: Tensor, name: str) -> DataSet:
+    first = SMALL - SMALL_TEST
+    return from_arrays(inputs[:first], labels[:first], inputs[first:], labels[first:], classes=2, name=name)
 
 
 def random_like(shape: tuple[int, ...], classes: int, samples: int, seed: int = 0) -> DataSet:
