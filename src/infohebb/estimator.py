@@ -180,7 +180,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         widths = widths_of(self.hidden) or []
         groups = largest_groups(widths) if self.groups is None else int(self.groups)
         norm = {"groups": groups} if groups else None
-        if self.groups is None and isinstance(rule, KernelizedBottleneck):
+        if self.groups is None:
             norm = rule.fitting_norm(norm)
         return MLP(features, classes, widths, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
 

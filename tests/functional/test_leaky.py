@@ -1,7 +1,7 @@
 import torch
 
-from functional.oracles import golden, normal
-from infohebb.functional.leaky import follow_, leaky_step
+from functional.oracles import golden
+from infohebb.functional.leaky import leaky_step
 
 
 def test_networks_of_leaky_units_go_as_the_references_do():
@@ -17,10 +17,3 @@ def test_networks_of_leaky_units_go_as_the_references_do():
             h = u[layer].relu()
             z = u[layer] if layer == 2 else torch.nn.functional.layer_norm(h, h.shape[1:], eps=1e-6)
             torch.testing.assert_close(z, arrays[f"fwd_z{layer}"][t], rtol=1e-9, atol=1e-12)
-
-
-def test_an_average_follows_by_its_rate():
-    average, value = normal(4), normal(4, seed=1)
-    expected = average + 0.25 * (value - average)
-    assert follow_(average, value, 0.25) is average
-    torch.testing.assert_close(average, expected)

@@ -38,8 +38,7 @@ def pairs(signal, sigma):
     K, Y = gaussian_gram(signal, sigma), label_gram(LABELS, 3, torch.float64)
     for i in range(len(signal)):
         for j in range(len(signal)):
-            k_y = torch.tensor(online.label_similarity(LABELS[i], LABELS[j], 3), dtype=torch.float64)
-            yield i, j, factor(signal[i] - signal[j], k_y, K.mean(), Y.mean(), sigma)
+            yield i, j, factor(signal[i] - signal[j], Y[i, j], K.mean(), Y.mean(), sigma)
 
 
 @every_nonlinearity
@@ -80,12 +79,11 @@ def test_eligibility_traces_sum_to_the_two_point_rule_but_for_the_ends(kind):
     kappa = torch.tensor(0.3, dtype=torch.float64), torch.tensor(-0.1, dtype=torch.float64)
     own = post if kind == "grouped" else slope  # of each stimulus alone: the plain rule's Δz is in its factor
     order = [0, 3, 1, 1, 5, 2, 4, 0]
-    factors = {}
+    factors, Y = {}, label_gram(LABELS, 3, torch.float64)
     for t in range(1, len(order)):
         now, before = order[t], order[t - 1]
         change = signal[now] - signal[before]
-        k_y = torch.tensor(online.label_similarity(LABELS[now], LABELS[before], 3), dtype=torch.float64)
-        factors[t] = factor(change, k_y, *kappa, sigma) * change  # M Δs, one number for each group or neuron
+        factors[t] = factor(change, Y[now, before], *kappa, sigma) * change  # M Δs, one number for each group or neuron
     two, traces = 0, 0
     for t in range(1, len(order)):
         now, before = order[t], order[t - 1]

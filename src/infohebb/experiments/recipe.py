@@ -19,6 +19,9 @@ SECTIONS = ("data", "network", "rule", "optimizer", "training")
 Config = dict[str, dict[str, Any]]
 
 
+UNION = ("float", "int", "str", "bool")  # what pydantic says of the members of a union, which is no key
+
+
 class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -115,7 +118,7 @@ def parse_recipe(text: bytes, place: str) -> Recipe:
 def recipe_error(error: pydantic.ValidationError, place: str) -> RecipeError:
     """The first thing that pydantic found wrong, as one line."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+    key = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and part not in UNION)
     if first["type"] == "extra_forbidden":
         return UnknownKeyError(f"{place}: unknown key {key}")
     if first["type"] == "missing":

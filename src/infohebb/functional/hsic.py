@@ -31,9 +31,9 @@ def centre(K: Gram) -> Gram:
     return K - K.mean()
 
 
-def double_centre(K: Gram) -> Gram:
+def double_centre(K: Float[Tensor, "*nets m m"]) -> Float[Tensor, "*nets m m"]:
     """H K H: K minus its row and column means, plus its mean."""
-    return K - K.mean(1, keepdim=True) - K.mean(0) + K.mean()
+    return K - K.mean(-1, keepdim=True) - K.mean(-2, keepdim=True) + K.mean((-2, -1), keepdim=True)
 
 
 def plausible_hsic(A: Gram, B: Gram) -> Scalar:

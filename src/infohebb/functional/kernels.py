@@ -36,7 +36,7 @@ def linear_coupling(V: Rows, K: Gram, G: Gram) -> Gram:
     return 2 * G
 
 
-def bandwidth(V: Rows, sigma: float, scaling: Bandwidth = "absolute") -> float:
+def bandwidth(V: Float[Tensor, "*nets m d"], sigma: float, scaling: Bandwidth = "absolute") -> float:
     """Width of the Gaussian: sigma, sigma √d, or sigma times the median distance between two different samples.
 
     The median (the lower one of an even number of pairs; 1 if it is 0) is a constant of the batch: no derivative flows
@@ -45,20 +45,22 @@ def bandwidth(V: Rows, sigma: float, scaling: Bandwidth = "absolute") -> float:
     if scaling == "absolute":
         return sigma
     if scaling == "per_sqrt_dim":
-        return sigma * math.sqrt(V.shape[1])
+        return sigma * math.sqrt(V.shape[-1])
     median = torch.pdist(V).median().item() if len(V) > 1 else 0.0
     return sigma * (median or 1.0)
 
 
-def gaussian_gram(V: Rows, sigma: float = 5.0, scaling: Bandwidth = "absolute") -> Gram:
-    """Gaussian kernel, K_ij = exp(-|v_i - v_j|² / 2σ²), with a diagonal of exactly one.
+def gaussian_gram(
+    V: Float[Tensor, "*nets m d"], sigma: float = 5.0, scaling: Bandwidth = "absolute"
+) -> Float[Tensor, "*nets m m"]:
+    """Gaussian kernel, K_ij = exp(-|v_i - v_j|² / 2σ²), with a diagonal of exactly one; of several V at once, too.
 
     The distances come from one matrix product of the centred rows: centring keeps the digits that float32 has.
     """
-    scaled = (V - V.mean(0)).div_(bandwidth(V, sigma, scaling))
-    exponent = scaled @ scaled.T
-    half_norms = exponent.diagonal() / 2
-    return exponent.sub_(half_norms[:, None]).sub_(half_norms).clamp_(max=0).exp_()
+    scaled = (V - V.mean(-2, keepdim=True)).div_(bandwidth(V, sigma, scaling))
+    exponent = scaled @ scaled.mT
+    half_norms = exponent.diagonal(dim1=-2, dim2=-1) / 2
+    return exponent.sub_(half_norms.unsqueeze(-1)).sub_(half_norms.unsqueeze(-2)).clamp_(max=0).exp_()
 
 
 def gaussian_coupling(V: Rows, K: Gram, G: Gram, sigma: float = 5.0, scaling: Bandwidth = "absolute") -> Gram:

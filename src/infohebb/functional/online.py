@@ -13,11 +13,12 @@ What a synapse learns is a sum of a few rows, third factor × post × pre, as of
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Signal = Float[Tensor, "c"]
 Scalar = Float[Tensor, ""]
+Pairs = Float[Tensor, "*pairs"]
 Factor = Float[Tensor, "c"]
 Post = Float[Tensor, "n"]
 Pre = Float[Tensor, "inputs"]
@@ -36,13 +37,8 @@ def gaussian_similarity(change: Signal, sigma: float) -> Scalar:
     return torch.exp(change.square().sum() / (-2 * sigma**2))
 
 
-def label_similarity(label: Int[Tensor, ""], before: Int[Tensor, ""], classes: int) -> float:
-    """k_y of balanced classes: 1 for the same class as before, -1/(N-1) for another."""
-    return 1.0 if int(label) == int(before) else -1.0 / max(classes - 1, 1)
-
-
-def pair_factor(k_z: Scalar, k_y: Scalar, kappa_z: Scalar, kappa_y: Scalar, sigma: float, gamma: float) -> Scalar:
-    """M = -(1/σ²) (gamma (k_y - κ_y) - 2 (k_z - κ_z)) k_z, κ slow averages of the similarities."""
+def pair_factor(k_z: Pairs, k_y: Pairs, kappa_z: Scalar, kappa_y: Scalar, sigma: float, gamma: float) -> Pairs:
+    """M = -(1/σ²) (gamma (k_y - κ_y) - 2 (k_z - κ_z)) k_z, κ averages of the similarities."""
     return (gamma * (k_y - kappa_y) - 2 * (k_z - kappa_z)) * k_z * (-1 / sigma**2)
 
 

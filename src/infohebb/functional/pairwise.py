@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infohebb.functional import online
 from infohebb.functional.hsic import centre
 from infohebb.functional.kernels import Gram
 
@@ -53,7 +54,7 @@ def cosine_slopes(x: Pre, z: Post, slope: Post, K: Gram) -> Slopes:
 
 def pair_factor(K: Gram, Y: Gram, sigma: float, gamma: float = 2.0) -> Gram:
     """M_ij = -(1/σ²) (gamma Y°_ij - 2 K°_ij) K_ij: the third factor of a pair of moments."""
-    return -(gamma * centre(Y) - 2 * centre(K)) * K / sigma**2
+    return online.pair_factor(K, Y, K.mean(), Y.mean(), sigma, gamma)
 
 
 def gaussian_pair_rule(x: Pre, z: Post, slope: Post, M: Gram) -> Weight:

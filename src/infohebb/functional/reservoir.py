@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infohebb.functional.leaky import leaky_step
+
 State = Float[Tensor, "n"]
 Signal = Float[Tensor, "p"]
 
@@ -45,7 +47,7 @@ def advance(
     r = torch.tanh(u) + noise[0]
     o = r @ readout + noise[1]
     drive = strength * (r @ weights.recurrent) + s @ weights.inputs + o @ weights.feedback
-    return Moment(torch.lerp(u, drive, k), r, o)
+    return Moment(leaky_step(u, drive, k), r, o)
 
 
 def least_mean_squares_(readout: Float[Tensor, "n p"], rates: State, error: Signal, rate: float) -> None:

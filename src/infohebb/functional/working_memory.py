@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infohebb.functional.hsic import double_centre
+
 Activities = Float[Tensor, "*nets n d"]
 Gram = Float[Tensor, "*nets n n"]
 Shared = Float[Tensor, "*shared n n"]  # by all networks, or of each
@@ -23,25 +25,9 @@ Weights = Float[Tensor, "*shared n-1"]
 Factor = Float[Tensor, "*nets d"]
 
 
-def scaled_gaussian_gram(V: Activities, sigma: float) -> Gram:
-    """exp(-mean_i (v_pi - v_qi)² / 2σ²): the Gaussian kernel of width sigma √d, with a diagonal of exactly one.
-
-    Distances come from one product of the centred rows.
-    """
-    centred = (V - V.mean(-2, keepdim=True)) * (1 / (sigma * V.shape[-1] ** 0.5))
-    exponent = centred @ centred.mT
-    half_norms = exponent.diagonal(dim1=-2, dim2=-1) / 2
-    return (exponent - half_norms.unsqueeze(-1) - half_norms.unsqueeze(-2)).clamp_(max=0).exp_()
-
-
 def window_hsic(A: Shared, B: Gram) -> Float[Tensor, "*nets"]:
     """tr(A H B H) / (N - 1)²."""
-    return (_double_centre(A) * B).sum((-2, -1)) / (A.shape[-1] - 1) ** 2
-
-
-def _double_centre(A: Gram) -> Gram:
-    rows = A.mean(-1, keepdim=True)
-    return A - rows - A.mean(-2, keepdim=True) + rows.mean(-2, keepdim=True)
+    return (double_centre(A) * B).sum((-2, -1)) / (A.shape[-1] - 1) ** 2
 
 
 def exact_weights(Q: Shared) -> Weights:

@@ -71,6 +71,10 @@ class LearningRule(nn.Module, ABC):
             wanted, got = self.network_type.__name__, type(network).__name__
             raise MismatchError(f"{type(self).__name__} trains a {wanted} network, not a {got}")
 
+    def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The arguments of a DivisiveNorm by which this rule learns well, for a network to be, in place of `norm`'s."""
+        return norm
+
     @abstractmethod
     def groups(self, network: Any) -> dict[str, list[Parameter]]:
         """What learns, by kind of learning rate: parameters of the network, or the rule's own."""
