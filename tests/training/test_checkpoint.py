@@ -290,7 +290,7 @@ def test_files_are_what_their_names_say(tmp_path):
     folder = tmp_path / "epoch0001"
     assert zipfile.is_zipfile(folder / "state.pt")
     state = torch.load(folder / "state.pt", weights_only=True)
-    assert set(state) == {"epoch", "curves", "random", "optimizer"}
+    assert set(state) == {"epoch", "curves", "order_seed", "random", "optimizer"}
     assert json.loads((folder / "config.json").read_text())["a"] == 1
     save_file({}, tmp_path / "empty.safetensors")
     assert load_file(folder / "rule.safetensors") == load_file(tmp_path / "empty.safetensors") == {}

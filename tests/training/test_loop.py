@@ -38,8 +38,9 @@ def test_curves_hold_every_epoch():
     gamma = 2.0
     curves = train(net, rule(gamma=gamma), dataset, epochs=3, batch=25, optimizer=SGD, milestones=[1, 2], factor=0.5)
     assert set(curves) == {
-        "epoch", "train_loss", "train_accuracy", "test_accuracy", "seconds", "learning_rate", "objective"
+        "epoch", "samples", "train_loss", "train_accuracy", "test_accuracy", "seconds", "learning_rate", "objective"
     }  # fmt: skip
+    assert curves["samples"] == [60, 120, 180]
     assert curves["epoch"] == [1, 2, 3]
     assert all(len(curves[name]) == 3 for name in ("train_loss", "train_accuracy", "test_accuracy", "seconds"))
     assert curves["learning_rate"] == {"local": [1.0, 0.5, 0.25], "readout": [0.05, 0.025, 0.0125]}

@@ -47,6 +47,12 @@ SLIPS = {
     "go(batch='8')": "WrongTypeError: training.batch = '8': give a whole number",
     "go(batch=0)": "EmptyBatchError: batch size 0 holds no samples; give at least 1",
     "go(epochs=True)": "WrongTypeError: training.epochs = True: give a whole number of at least 1",
+    "go(order='blokced')": "WrongTypeError: training.order = 'blokced': give random, balanced, blocked or drifting",
+    "go(order=['random'])": "WrongTypeError: training.order = ['random']: give random, balanced, blocked or drifting",
+    "go(hold=0)": "WrongTypeError: training.hold = 0: give a whole number of time steps, at least 1",
+    "go(hold=2)": "MismatchError: hold = 2: LastLayer learns from batches, which are not held; leave it at 1",
+    "go(order_seed=-1)": "WrongTypeError: training.order_seed = -1: give a whole number of at least 0, or None",
+    "go(epoch_samples=1.5)": "WrongTypeError: training.epoch_samples = 1.5: give a whole number of at least 1, or None",
     "go(milestones=5)": "WrongTypeError: training.milestones = 5: give a list of epochs, such as [50, 75]",
     "go(milestones=['5'])": "WrongTypeError: training.milestones = ['5']: give a list of epochs",
     "go(factor=None)": "WrongTypeError: training.factor = None: give a number above 0",
@@ -82,6 +88,7 @@ SLIPS = {
 }
 NUMPY = (
     "go(epochs=numpy.int64(1), batch=numpy.int64(4), milestones=[numpy.int64(1)], factor=numpy.float32(0.5),"
+    " order_seed=numpy.int64(1), epoch_samples=numpy.int32(7), hold=numpy.int8(1),"
     " seed=numpy.int64(0), checkpoints=Checkpoints('ck'), diagnose=Diagnose(LastLayer(), numpy.int64(1)))"
     " | {'of': len(predict(make(), x, batch=numpy.int64(5)))}"
 )

@@ -6,6 +6,7 @@ A window of one sample is a stimulus; of more, the last one is current and the o
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -77,6 +78,39 @@ def arrange(targets: Tensor, order: str = "random", chance: torch.Generator | No
     return ORDERS[order](labels, chance)
 
 
+def order_of_pass(targets: Tensor, order: str, seed: int, turn: int) -> Order:
+    """The order (n) of pass `turn` (0, 1, …) of an endless stream: any pass can be drawn without those before it.
+
+    Raises the errors of `arrange`.
+    """
+    (drawn,) = np.random.SeedSequence((seed, turn)).generate_state(1, np.uint64)
+    return arrange(targets, order, torch.Generator().manual_seed(int(drawn)))
+
+
+def stretches(epoch: int, count: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """Where epoch 1, 2, … of `count` windows lies in endless passes of `length` each: (pass, from, up to) in turn."""
+    start, end = (epoch - 1) * count, epoch * count
+    while start < end:
+        turn, first = divmod(start, length)
+        last = min(length, first + end - start)
+        yield turn, first, last
+        start += last - first
+
+
+def windows(ordered: Split, window: int) -> Iterator[Split]:
+    """Views of `window` samples each, sliding by one over n samples in order: n - window + 1 of them."""
+    views = (part.unfold(0, window, 1).movedim(-1, 1).unbind(0) for part in ordered)
+    return (Split(*view) for view in zip(*views, strict=True))
+
+
+def check_window(samples: int, window: int) -> None:
+    """Raise EmptyBatchError, or MismatchError for windows that do not fit into that many samples."""
+    if samples == 0:
+        raise EmptyBatchError("no samples to make a stream of; give at least 1")
+    if window > samples:
+        raise MismatchError(f"windows of {window} samples do not fit into {samples}; take shorter ones, or more data")
+
+
 def stream(
     split: Split, window: int = 1, order: str = "random", hold: int = 1, chance: torch.Generator | None = None
 ) -> Iterator[Presented]:
@@ -87,16 +121,11 @@ def stream(
     for name, number in (("window", window), ("hold", hold)):
         if not is_whole(number) or number < 1:
             raise MismatchError(f"{name} {number!r}: give a whole number of at least 1")
-    samples = len(split.targets)
-    if samples == 0:
-        raise EmptyBatchError("no samples to make a stream of; give at least 1")
-    if window > samples:
-        raise MismatchError(f"windows of {window} samples do not fit into {samples}; take shorter ones, or more data")
+    check_window(len(split.targets), window)
     return _present(split.select(arrange(split.targets, order, chance)), window, hold)
 
 
 def _present(ordered: Split, window: int, hold: int) -> Iterator[Presented]:
-    for first in range(len(ordered.targets) - window + 1):
-        inputs, targets = (part[first : first + window] for part in ordered)
+    for inputs, targets in windows(ordered, window):
         for step in range(hold):
             yield Presented(inputs, targets, step == 0)

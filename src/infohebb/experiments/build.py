@@ -19,12 +19,13 @@ from infohebb.rules import LearningRule
 from infohebb.rules.layered import Loss
 from infohebb.training.checkpoint import load_weights, read_config
 from infohebb.training.diagnose import Diagnose
-from infohebb.training.loop import train
+from infohebb.training.loop import check_presentation, train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet}
 SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
+TRAINING += ("order", "hold", "order_seed", "epoch_samples")
 OPTIMIZER = ("name", "lr", "weight_decay")
 
 
@@ -89,6 +90,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     make, _ = _network(config, [1], 2)
     _rule(config)
     check_arguments("training", train, config["training"], only=TRAINING)
+    training = _training(config)
+    check_presentation(build_rule(config), training["batch"], training["hold"])
     optimizer = {"name": "sgd", **config["optimizer"]}
     named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
     check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
@@ -113,14 +116,19 @@ def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     optimizer = {"name": "sgd", **config["optimizer"]}
     network = _defaults(NETWORKS[config["network"].get("name", "mlp")], config["network"], ("inputs", "outputs"))
     rule = rules.registry()[config["rule"].get("name", "KernelizedBottleneck")]
-    training = {key: value for key, value in _defaults(train, {}).items() if key in TRAINING}
     return {
         "data": {**({} if "path" in config["data"] else {"name": "digits"}), **config["data"]},
         "network": {"name": "mlp", **network, **config["network"]},
         "rule": {"name": "KernelizedBottleneck", **_defaults(rule, config["rule"]), **config["rule"]},
         "optimizer": optimizer,
-        "training": {**training, **config["training"]},
+        "training": _training(config),
     }
+
+
+def _training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The training section with every default written out."""
+    defaults = {key: value for key, value in _defaults(train, {}).items() if key in TRAINING}
+    return {**defaults, **config["training"]}
 
 
 def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:

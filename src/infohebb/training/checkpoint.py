@@ -37,10 +37,11 @@ LACKING = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 @dataclass(frozen=True)
 class Progress:
-    """What training goes on from: the epochs done, and their curves."""
+    """What training goes on from: the epochs done, their curves, and what draws the order of samples, if one does."""
 
     epoch: int
     curves: dict[str, Any]
+    order_seed: int | None = None
 
 
 def save_checkpoint(
@@ -95,7 +96,7 @@ def drop_state(folder: Path) -> None:
 
 def _state(progress: Progress, optimizer: Optimizer) -> bytes:
     """As bytes, since torch and safetensors do not raise OSError when the disk is full."""
-    state = {"epoch": progress.epoch, "curves": progress.curves, "random": random_state()}
+    state = {**vars(progress), "random": random_state()}
     stream = io.BytesIO()
     torch.save({**state, "optimizer": optimizer.state_dict()}, stream)
     return stream.getvalue()
@@ -182,6 +183,6 @@ def resume(
         state = torch.load(found / "state.pt", weights_only=True, map_location="cpu")
         optimizer.load_state_dict(state["optimizer"])
         restore_random_state(state["random"])
-        return Progress(state["epoch"], state["curves"])
+        return Progress(state["epoch"], state["curves"], state["order_seed"])
     except (*UNREADABLE, *LACKING) as error:
         raise CorruptFileError(f"{found / 'state.pt'} cannot be read; delete {found} to start again") from error

@@ -1,6 +1,7 @@
 """What a network predicts, and how often it is right."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,10 +16,11 @@ from infohebb.training.sources import Data, as_source
 Pairs = Iterable[tuple[Tensor, Tensor]]
 
 
-def evaluate(network: nn.Module, data: Data) -> dict[str, float]:
+def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
     """Score on arrays (x, y), on the test samples of a DataSet or of (x, y, x_test, y_test), or on a loader of pairs.
 
-    {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d). Inputs are taken as the
+    {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d), or a list of those, one for
+    each of several networks side by side. Inputs are taken as the
     network was trained on them; a DataSet normalises its own. Raises EmptyBatchError, MismatchError and the errors of
     `from_arrays`.
     """
@@ -31,7 +33,7 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, float]:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tensor, "m n"]:
+def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tensor, "*E m n"]:
     """The network's outputs (m × n) for `inputs` (m, ...): logits, whose argmax is the class, or numbers.
 
     Raises EmptyBatchError, NonFiniteDataError, MismatchError, WrongTypeError.
@@ -41,28 +43,27 @@ def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tens
     if not is_whole(batch):
         raise WrongTypeError(f"batch = {batch!r}: give a whole number of at least 1")
     count_batches(len(samples), batch)
-    return torch.cat([network(part) for part in samples.split(int(batch))])
+    return torch.cat([network(part) for part in samples.split(int(batch))], -2)
 
 
 @torch.no_grad()
-def score(network: nn.Module, pairs: Pairs) -> tuple[str, float]:
+def score(network: nn.Module, pairs: Pairs) -> tuple[str, Any]:
     """("accuracy", percent) on class indices, ("error", mean squared error) on numbers; over batches of pairs.
 
-    Raises EmptyBatchError when there are none, MismatchError or LabelError for targets that do not fit the outputs.
+    Of networks side by side, whose predictions are (E, m, outputs), a list of E numbers. Raises EmptyBatchError when
+    there are no pairs, MismatchError or LabelError for targets that do not fit the outputs.
     """
-    total, count, continuous = 0.0, 0, False
+    total, count, continuous = torch.zeros((), dtype=torch.float64), 0, False
     for inputs, targets in pairs:
         prediction = network(inputs)
-        check_batch(inputs, targets, prediction.shape[1])
+        check_batch(inputs, targets, prediction.shape[-1])
         continuous = targets.is_floating_point()
-        if continuous:
-            total += float((prediction - targets).square().mean(1).sum())
-        else:
-            total += int((prediction.argmax(1) == targets).sum())
+        hits = (prediction - targets).square().mean(-1) if continuous else prediction.argmax(-1) == targets
+        total = total + hits.sum(-1).double().cpu()
         count += len(targets)
     if count == 0:
         raise EmptyBatchError("no samples to evaluate on")
-    return ("error", total / count) if continuous else ("accuracy", 100 * total / count)
+    return ("error", (total / count).tolist()) if continuous else ("accuracy", (100 * total / count).tolist())
 
 
 def home_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from infohebb.data.streams import ORDERS
 from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
@@ -24,7 +25,16 @@ from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import check_step, make_optimizer, scale_rates
 from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
-from infohebb.training.sources import Data, DataSetSource, LoaderSource, as_source, check_classes, hold_out_validation
+from infohebb.training.sources import (
+    Course,
+    Data,
+    DataSetSource,
+    LoaderSource,
+    StreamSource,
+    as_source,
+    check_classes,
+    hold_out_validation,
+)
 
 DEFAULT_OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
@@ -47,6 +57,16 @@ class Checkpoints:
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument of `train` may be, and in words
     "training.epochs": (lambda epochs: is_whole(epochs) and epochs >= 1, "a whole number of at least 1"),
     "training.batch": (is_whole, "a whole number of at least 1"),  # `count_batches` looks at its range
+    "training.order": (lambda order: str(order) in ORDERS, "random, balanced, blocked or drifting"),
+    "training.hold": (lambda steps: is_whole(steps) and steps >= 1, "a whole number of time steps, at least 1"),
+    "training.order_seed": (
+        lambda seed: seed is None or (is_whole(seed) and 0 <= seed < 2**63),
+        "a whole number of at least 0, or None",
+    ),
+    "training.epoch_samples": (
+        lambda count: count is None or (is_whole(count) and count >= 1),
+        "a whole number of at least 1, or None for one pass",
+    ),
     "training.milestones": (
         lambda epochs: isinstance(epochs, Sequence) and all(map(is_whole, epochs)),
         "a list of epochs, such as [50, 75]",
@@ -84,6 +104,10 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     *,
     epochs: int = 10,
     batch: int = 256,
+    order: Literal["random", "balanced", "blocked", "drifting"] = "random",
+    hold: int = 1,
+    order_seed: int | None = None,
+    epoch_samples: int | None = None,
     optimizer: Mapping[str, Any] | Optimizer | None = None,
     milestones: Sequence[int] = (),
     factor: float = 0.25,
@@ -101,24 +125,31 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     """Train `network` by `rule` on `data`, in place, and return its curves, epoch by epoch.
 
     `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a
-    DataSet; or any re-iterable loader of (inputs, targets) tensors. `optimizer`: the keyword arguments of
-    `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied by `factor` after each epoch in
-    `milestones`. `precision` is that of the blocks' matrix products; `channels_last` has convolutional maps lie in
-    memory pixel by pixel, which is faster and changes rounding only. These and `device` stay the network's afterwards.
-    `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too changes rounding only. On a GPU
-    `cuda_graphs` has it replay a compiled step as one graph.
+    DataSet; or any re-iterable loader of (inputs, targets) tensors.
+    A rule that learns from a stream is given one sample at a time with `batch=1`, or windows of `batch` samples that
+    slide by one, the last sample being the current one, each for `hold` time steps. `order`: "random", or by classes
+    "balanced" (in turn), "blocked" (one after the other) or "drifting" (they come and go); it is drawn anew for each
+    pass from `order_seed`, or from a number that `seed` draws. `epoch_samples` samples (or windows) make an epoch, over
+    the ends of passes; None is one pass.
+    `optimizer`: the keyword arguments of `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied
+    by `factor` after each epoch in `milestones`. `precision` is that of the blocks' matrix products; `channels_last`
+    has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only. These and `device`
+    stay the network's afterwards. `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too
+    changes rounding only. On a GPU `cuda_graphs` has it replay a compiled step as one graph.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
     `diagnose=Diagnose(Backprop(), every=2)` measures before learning and after every second epoch how each layer's
     gradient lies to backprop's, on one batch of training samples, not augmented; it changes nothing that is learned.
-    Curves: `epoch`, `train_loss`, `train_accuracy` (percent, while learning), `test_accuracy` (or `test_error`,
-    `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block, and if asked for `alignment`: its own
-    `epoch`, `angle` (degrees) and `norm_ratio` by layer, None where a layer has no gradient.
+    Curves: `epoch`, `samples` seen since the start, `train_loss`, `train_accuracy` (percent, while learning),
+    `test_accuracy` (or `test_error`, `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block, and
+    if asked for `alignment`: its own `epoch`, `angle` (degrees) and `norm_ratio` by layer, None where a layer has no
+    gradient.
     Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
     """
     check_settings(locals())
-    batch = int(batch)  # torch splits by no number of numpy
+    batch, hold = int(batch), int(hold)  # torch splits by no number of numpy
+    order_seed, epoch_samples = (number if number is None else int(number) for number in (order_seed, epoch_samples))
     _, dtype = home_of(network)
     if not isinstance(rule, LearningRule):
         raise MismatchError(f"rule is {rule!r}; give a rule that is made, such as KernelizedBottleneck()")
@@ -128,7 +159,9 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         raise MismatchError(f"cuda_graphs replays compiled steps on a GPU: give compiled = true, and cuda, not {where}")
     keep_freed_memory()
     network.to(where)
-    source = as_source(check_classes(data), batch, where, dtype)
+    streams = check_presentation(rule, batch, hold)
+    course = Course(order, order_seed, epoch_samples, hold if streams else 0)
+    source = as_source(check_classes(data), batch, where, dtype, course)
     if hasattr(network, "precision"):
         network.precision = precision  # pyright: ignore[reportArgumentType]
     with seeded(seed, where) if seed is not None else contextlib.nullcontext():
@@ -137,7 +170,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         for module in (network, rule) if channels_last else ():
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stepper = prepare_optimizer(rule, network, optimizer)
-        words = {"batch": batch, "milestones": [*map(int, milestones)], "factor": float(factor)}
+        words = {"order": order, "hold": hold, "order_seed": order_seed, "epoch_samples": epoch_samples}
+        words |= {"batch": batch, "milestones": [*map(int, milestones)], "factor": float(factor)}
         words |= {
             "precision": precision,
             "channels_last": channels_last,
@@ -149,9 +183,25 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
         learn = compile_learning(rule, cuda_graphs=cuda_graphs) if compiled else rule.learn
-        run = _Run(network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn)
+        if order_seed is None and not course.is_plain:
+            order_seed = int(torch.randint(2**63 - 1, ()))
+        run = _Run(
+            network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn, order_seed
+        )
         with every_shape_compiled(network) if compiled else contextlib.nullcontext():
             return run.to_the_end(show=progress)
+
+
+def check_presentation(rule: LearningRule, batch: int, hold: int) -> bool:
+    """Whether the rule learns from a stream.  Raises MismatchError for what cannot be presented to it."""
+    name = type(rule).__name__
+    if rule.consumes == "batch":
+        if hold != 1:
+            raise MismatchError(f"hold = {hold}: {name} learns from batches, which are not held; leave it at 1")
+        return False
+    if rule.consumes != "window" and batch != 1:
+        raise MismatchError(f"{name} learns from one sample at a time: give batch = 1, not {batch}")
+    return True
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
@@ -208,7 +258,7 @@ class _Run:
     network: nn.Module
     rule: LearningRule
     optimizer: Optimizer
-    source: DataSetSource | LoaderSource
+    source: DataSetSource | StreamSource | LoaderSource
     epochs: int
     milestones: Sequence[int]
     factor: float
@@ -216,23 +266,25 @@ class _Run:
     checkpoints: Checkpoints | None
     alignment: Alignment | None
     learn: Callable[..., Diagnostics]
+    order_seed: int | None
 
     def to_the_end(self, *, show: bool) -> dict[str, Any]:
         """All epochs that are still to be done."""
-        done = self._resume() or Progress(0, empty_curves())
+        done = self._resume() or Progress(0, empty_curves(), self.order_seed)
         if done.epoch == 0:
             self._diagnose(0, done.curves)
         title, per_epoch = type(self.rule).__name__, len(self.source)
         with progress_bar(title, per_epoch * self.epochs, per_epoch * done.epoch, show=show) as advance:
             for epoch in range(done.epoch + 1, self.epochs + 1):
                 note = Note(f"epoch {epoch}/{self.epochs}", show=show)
-                self._epoch(epoch, done.curves, lambda tally, note=note: advance(note.after_batch(tally)))
+                self._epoch(epoch, done, lambda tally, note=note: advance(note.after_batch(tally)))
         return done.curves
 
-    def _epoch(self, epoch: int, curves: dict[str, Any], after_batch: Any) -> None:
-        began = time.perf_counter()
+    def _epoch(self, epoch: int, done: Progress, after_batch: Any) -> None:
+        began, curves = time.perf_counter(), done.curves
         rates = scale_rates(self.optimizer, epoch, self.milestones, self.factor)
-        tally = learn_epoch(self.network, self.rule, self.optimizer, self.source.training(), after_batch, self.learn)
+        steps = self.source.training(epoch, done.order_seed)
+        tally = learn_epoch(self.network, self.rule, self.optimizer, steps, after_batch, self.learn)
         pairs = self.source.held_out()
         scored = None
         if pairs is not None:
@@ -242,7 +294,9 @@ class _Run:
         self._diagnose(epoch, curves)
         if self.checkpoints is not None:
             folder, config = self.checkpoints.folder, dict(self.checkpoints.config)
-            save_checkpoint(folder, Progress(epoch, curves), self.network, self.rule, self.optimizer, config)
+            save_checkpoint(
+                folder, Progress(epoch, curves, done.order_seed), self.network, self.rule, self.optimizer, config
+            )
 
     def _diagnose(self, epoch: int, curves: dict[str, Any]) -> None:
         if self.alignment is not None:

@@ -1,7 +1,9 @@
 """The progress bar: epoch, batches per second, accuracy, time left; silent when not a terminal."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from statistics import fmean
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -11,6 +13,7 @@ from infohebb.training.epoch import Tally
 
 Advance = Callable[[str], None]
 EVERY = 20  # batches: to look at the accuracy is to wait for the device
+PAUSE = 0.05  # seconds from one look of the bar to the next: a step of a stream takes less than the bar would
 
 
 class Note:
@@ -21,9 +24,9 @@ class Note:
 
     def after_batch(self, tally: Tally) -> str:
         """The note, its accuracy from at most EVERY batches ago."""
-        accuracy = tally.accuracy() if self.show and len(tally.losses) % EVERY == 1 else None
+        accuracy = tally.accuracy() if self.show and tally.steps % EVERY == 1 else None
         if accuracy is not None:
-            self.accuracy = f"  {accuracy:.1f} %"
+            self.accuracy = f"  {fmean(accuracy if isinstance(accuracy, list) else [accuracy]):.1f} %"
         return self.epoch + self.accuracy
 
 
@@ -48,4 +51,14 @@ def progress_bar(title: str, batches: int, done: int, *, show: bool) -> Iterator
     )
     with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
         task = progress.add_task(title, total=batches or None, completed=done, note="")
-        yield lambda note: progress.update(task, advance=1, note=note)
+        pending, due, said = 0, 0.0, ""
+
+        def advance(note: str) -> None:
+            nonlocal pending, due, said
+            pending, said = pending + 1, note
+            if (now := time.monotonic()) >= due:
+                progress.update(task, advance=pending, note=note)
+                pending, due = 0, now + PAUSE
+
+        yield advance
+        progress.update(task, advance=pending, note=said)
