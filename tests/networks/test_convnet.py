@@ -60,7 +60,7 @@ def test_what_cannot_be_is_named(settings, error, message):
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), {}, "padded with zeros"),
         (nn.Conv2d(4, 4, (3, 2), padding="same"), {}, "padding 'same' of a kernel 3 × 2"),
         (nn.Linear(4, 4), {"pool": HALVING}, "no map to pool"),
-        (nn.Conv2d(4, 4, 3), {"layer_norm": nn.LayerNorm(4, elementwise_affine=False)}, "no layer norm"),
+        (nn.Conv2d(4, 4, 3), {"layer_norm": nn.LayerNorm(4, elementwise_affine=False), "pool": HALVING}, "no maxima"),
     ],
 )
 def test_blocks_refuse_what_they_cannot_learn(synapses, settings, message):

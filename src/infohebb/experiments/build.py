@@ -14,7 +14,7 @@ from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
 from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
 from infohebb.experiments.recipe import recipe_error
-from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered
+from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered, LeakyMLP
 from infohebb.rules import LearningRule
 from infohebb.rules.layered import Loss
 from infohebb.training.checkpoint import load_weights, read_config
@@ -22,7 +22,7 @@ from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import check_presentation, train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet}
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "leaky_mlp": LeakyMLP}
 SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
 TRAINING += ("order", "hold", "order_seed", "epoch_samples")

@@ -2,7 +2,8 @@
 
 a (m × n)  what is normalised     â (m × n)  centred and scaled to unit variance     g (m × n)  dL/d(output)
 
-Batch normalisation takes maps (m × n × h × w) too: a channel is then one neuron, seen at m·h·w moments.
+Both take maps (m × n × h × w) too: for batch normalisation a channel is then one neuron, seen at m·h·w moments; layer
+normalisation goes over the channels of each pixel, and takes networks side by side (nets × m × n).
 """
 
 from typing import NamedTuple
@@ -12,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 Batch = Float[Tensor, "m n"]
+Neurons = Float[Tensor, "m n"] | Float[Tensor, "nets m n"] | Float[Tensor, "m n h w"]
 Moments = Float[Tensor, "m n *positions"]
 PerNeuron = Float[Tensor, "n"]
-PerSample = Float[Tensor, "m 1"]
+PerSample = Float[Tensor, "m 1"] | Float[Tensor, "nets m 1"] | Float[Tensor, "m 1 h w"]
+Factors = Float[Tensor, "m 3"] | Float[Tensor, "nets m 3"] | Float[Tensor, "m 3 h w"]
 
 
 class Normalised(NamedTuple):
@@ -73,19 +76,28 @@ def batch_norm_backward(g: Moments, normalised: Moments, scale: PerNeuron) -> Ba
     return BatchNormGradients(*backward(g, normalised, scale, None, None, mean, one, *settings))
 
 
-def layer_norm(h: Batch, epsilon: float = 1e-5) -> Normalised:
-    """Each sample centred and scaled over its neurons; no affine parameters."""
+def _neurons(h: Neurons) -> int:
+    """The dimension over which one sample, or one pixel of a map, is normalised."""
+    return 1 if h.dim() == 4 else -1
+
+
+def layer_norm(h: Neurons, epsilon: float = 1e-5) -> Normalised:
+    """Each sample centred and scaled over its neurons, each pixel of a map over its channels; no affine parameters."""
+    if h.dim() != 4:
+        normalised, _, scale = torch.native_layer_norm(h, h.shape[-1:], None, None, epsilon)
+        return Normalised(normalised, scale)
     centred = h - h.mean(1, keepdim=True)
     scale = (centred.square().mean(1, keepdim=True) + epsilon).rsqrt()
     return Normalised(centred * scale, scale)
 
 
-def layer_norm_factors(g: Batch, normalised: Batch, scale: PerSample) -> Float[Tensor, "m 3"]:
-    """The three numbers per sample that its neurons need for the backward: scale, mean g, mean(g ĥ)."""
-    return torch.cat([scale, g.mean(1, keepdim=True), (g * normalised).mean(1, keepdim=True)], 1)
+def layer_norm_factors(g: Neurons, normalised: Neurons, scale: PerSample) -> Factors:
+    """The three numbers per sample or pixel that neurons need for the backward: scale, mean g, mean(g ĥ)."""
+    over = _neurons(g)
+    return torch.cat([scale, g.mean(over, keepdim=True), (g * normalised).mean(over, keepdim=True)], over)
 
 
-def layer_norm_backward(g: Batch, normalised: Batch, factors: Float[Tensor, "m 3"]) -> Batch:
-    """scale (g - mean g - ĥ mean(g ĥ)), means over the neurons of each sample."""
-    scale, mean, slope = factors.split(1, dim=1)
+def layer_norm_backward(g: Neurons, normalised: Neurons, factors: Factors) -> Neurons:
+    """scale (g - mean g - ĥ mean(g ĥ)), means over the neurons of each sample or pixel."""
+    scale, mean, slope = factors.split(1, dim=_neurons(g))
     return scale * (g - mean - normalised * slope)

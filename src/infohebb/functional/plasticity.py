@@ -11,14 +11,14 @@ from infohebb.functional.convolution import Geometry, Map, Seen, Shared, convolu
 from infohebb.functional.grouping import scale_groups
 from infohebb.functional.products import Precision, product
 
-Pre = Float[Tensor, "m inputs"]
-Post = Float[Tensor, "m outputs"]
-Weight = Float[Tensor, "outputs inputs"]
+Pre = Float[Tensor, "*nets m inputs"]
+Post = Float[Tensor, "*others m outputs"]
+Weight = Float[Tensor, "*both outputs inputs"]
 
 
 def hebbian(pre: Pre, post: Post, precision: Precision = "fp32") -> Weight:
-    """pre × post, summed over the batch."""
-    return product(post.T, pre, precision)
+    """pre × post, summed over the batch, of each network where several stand side by side."""
+    return product(post.mT, pre, precision)
 
 
 def hebbian_map(pre: Seen, post: Map, geometry: Geometry, precision: Precision = "fp32") -> Shared:

@@ -11,8 +11,10 @@ from torch import Tensor
 Precision = Literal["fp32", "bf16"]
 
 
-def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], precision: Precision = "fp32") -> Float[Tensor, "m n"]:
-    """a @ b in the dtype of a.
+def product(
+    a: Float[Tensor, "*nets m k"], b: Float[Tensor, "*others k n"], precision: Precision = "fp32"
+) -> Float[Tensor, "*both m n"]:
+    """a @ b in the dtype of a, of networks side by side too.
 
     "bf16" rounds float32 operands to bf16 and adds up in float32; off oneDNN the sum is rounded to bf16 in the end.
     float64 is never rounded.

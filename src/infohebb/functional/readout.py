@@ -1,6 +1,6 @@
 """The delta rule of the readout: loss, and its derivative by the readout's output.
 
-logits (m × N)     targets (m) class indices, or (m × N) numbers
+logits (m × N), of networks side by side (nets × m × N)     targets (m) class indices, or (m × N) numbers
 """
 
 from typing import NamedTuple
@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Logits = Float[Tensor, "m n"]
+Logits = Float[Tensor, "*nets m n"]
 Targets = Int[Tensor, "m"] | Float[Tensor, "m n"]
 
 
 class Error(NamedTuple):
-    """A loss (mean over the batch) and its derivative by the logits (m × N)."""
+    """A loss (mean over the batch, one for each network) and its derivative by the logits."""
 
     loss: Tensor
     error: Tensor
@@ -22,16 +22,17 @@ class Error(NamedTuple):
 
 def cross_entropy(logits: Logits, targets: Int[Tensor, "m"]) -> Error:
     """Cross-entropy and softmax minus one-hot, over m."""
-    log_probability = torch.log_softmax(logits, 1)
-    rows = torch.arange(len(logits), device=logits.device)
+    log_probability = torch.log_softmax(logits, -1)
+    rows = torch.arange(len(targets), device=logits.device)
     error = log_probability.exp()
-    error[rows, targets] -= 1
-    return Error(-log_probability[rows, targets].mean(), error / len(logits))
+    error[..., rows, targets] -= 1
+    return Error(-log_probability[..., rows, targets].mean(-1), error / len(targets))
 
 
 def mean_squared_error(logits: Logits, targets: Targets) -> Error:
     """Mean over all entries of the squared difference to the targets, labels taken one-hot."""
     if not targets.is_floating_point():
-        targets = torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device)[targets]
+        targets = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)[targets]
     difference = logits - targets
-    return Error(difference.square().mean(), difference * (2 / difference.numel()))
+    each = difference.shape[-2:].numel()
+    return Error(difference.square().mean((-2, -1)), difference * (2 / each))

@@ -10,6 +10,7 @@ Dots stand for networks side by side, which share their input. A modulator is dL
 or what has been taken for it; it is Σ_q w_q ρ_q, with numbers w_q that the inputs and targets of the window decide.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infohebb.functional.hsic import double_centre
+from infohebb.functional.kernels import gaussian_gram
 
 Activities = Float[Tensor, "*nets n d"]
 Gram = Float[Tensor, "*nets n n"]
@@ -67,9 +69,46 @@ def memory_weights(Q: Shared, modulator: str) -> Weights:
     return MODULATORS[modulator](Q) / (Q.shape[-1] - 1) ** 2
 
 
+def third_factor(z: Activities, weights: Weights, sigma: float) -> Float[Tensor, "*nets q"]:
+    """w_q K_z[N, q] / ℓ²: what all neurons of a layer are told of each remembered sample."""
+    away = z[..., -1:, :] - z[..., :-1, :]
+    similar = torch.exp(away.square().mean(-1) / (-2 * sigma**2))
+    return weights * similar / (sigma**2 * z.shape[-1])
+
+
+def away_from_memory(
+    factors: Float[Tensor, "*nets q"], current: Float[Tensor, "*nets 1 d"], memory: Float[Tensor, "*nets q d"]
+) -> Float[Tensor, "*nets 1 d"]:
+    """Σ_q factor_q (z_N - z_q): what a neuron makes of the factors, from its own activities now and remembered."""
+    return factors.unsqueeze(-2) @ (current - memory)
+
+
 def modulate_current(z: Activities, weights: Weights, sigma: float) -> Factor:
     """ξ = Σ_q w_q K_z[N, q] (z_N - z_q) / ℓ²: the global factor of each neuron, from its own activities."""
-    away = z[..., -1:, :] - z[..., :-1, :]
-    width = sigma**2
-    similar = torch.exp(away.square().mean(-1) / (-2 * width))
-    return ((weights * similar).unsqueeze(-2) @ away).squeeze(-2) / (width * z.shape[-1])
+    return away_from_memory(third_factor(z, weights, sigma), z[..., -1:, :], z[..., :-1, :]).squeeze(-2)
+
+
+def pair_factors(Q: Shared, K: Gram, width: float) -> Gram:
+    """-2 Q̃ ∘ K_z / (ℓ² (N - 1)²), Q̃ = H Q H, width = ℓ²: what dL/dz has of each pair of samples."""
+    return double_centre(Q) * K * (-2 / (width * (Q.shape[-1] - 1) ** 2))
+
+
+def weigh_pairs(factors: Gram, z: Activities) -> Activities:
+    """Σ_q factor_pq (z_p - z_q): dL/dz, whose row p is the exact modulator with p as the current sample."""
+    return factors.sum(-1, keepdim=True) * z - factors @ z
+
+
+def targets_gram(targets: Tensor, classes: int, sigma: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """K_y of class indices (N), which takes two values only, or of numbers (N × d)."""
+    if targets.is_floating_point():
+        return gaussian_gram(targets.to(dtype), sigma, "per_sqrt_dim")
+    same = targets[:, None] == targets
+    return torch.where(same, 1.0, math.exp(-1 / (classes * sigma**2))).to(dtype)
+
+
+def window_coupling(
+    inputs: Float[Tensor, "n features"], targets: Tensor, classes: int, gamma: float, sigma_x: float, sigma_y: float
+) -> Float[Tensor, "n n"]:
+    """Q = K_x - gamma K_y of a window's inputs and targets."""
+    K_y = targets_gram(targets, classes, sigma_y, inputs.dtype)
+    return gaussian_gram(inputs, sigma_x, "per_sqrt_dim").sub_(K_y, alpha=gamma)

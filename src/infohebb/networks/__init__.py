@@ -3,8 +3,22 @@
 from infohebb.networks.blocks import Block, DivisiveNorm, Response
 from infohebb.networks.conversion import from_sequential
 from infohebb.networks.convnet import ConvNet
+from infohebb.networks.ensemble import alone, side_by_side
 from infohebb.networks.layered import Layered
+from infohebb.networks.leaky import LeakyMLP
 from infohebb.networks.mlp import MLP
 from infohebb.networks.residual import Residual
 
-__all__ = ["MLP", "Block", "ConvNet", "DivisiveNorm", "Layered", "Residual", "Response", "from_sequential"]
+__all__ = [
+    "MLP",
+    "Block",
+    "ConvNet",
+    "DivisiveNorm",
+    "Layered",
+    "LeakyMLP",
+    "Residual",
+    "Response",
+    "alone",
+    "from_sequential",
+    "side_by_side",
+]

@@ -14,7 +14,7 @@ from infohebb.functional.convolution import Geometry
 from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.functional.products import Precision, product
 
-Activity = Float[Tensor, "m n *map"]
+Activity = Float[Tensor, "m n *map"]  # or nets × m × n
 Output = Float[Tensor, "m n *averaged"]
 
 
@@ -84,14 +84,17 @@ def check_groups(groups: int, width: int) -> None:
 
 class Block(nn.Module):
     """weight [+ bias], [batch norm], nonlinearity, [layer norm], [+ input], [max pool] = activity; [average pool],
-    [divisive norm], [dropout] = output.
+    [divisive norm], [dropout] = output. Layer norm goes over the neurons of a sample, or the channels of a pixel.
 
     It takes the parameters of `synapses` as its own. Normalisation and dropout behave as in training only where a rule
     asks for it: whatever `module.training` says, calling the block predicts. A `residual` block adds what it received,
     which must have the activity's shape before pooling. A convolutional block may `pool` and `average` over windows,
-    and knows the number of its neurons if it is told the `map_size` (rows, columns) of its activity.
+    and knows the number of its neurons if it is told the `map_size` (rows, columns) of its activity. Weights (nets ×
+    outputs × inputs) are those of several networks side by side, and activities then (nets × m × outputs).
     Raises MismatchError, GroupingError.
     """
+
+    share: float = 1.0  # of the way to what drives it that a neuron goes in one time step
 
     def __init__(
         self,
@@ -122,8 +125,8 @@ class Block(nn.Module):
         self.geometry = None if isinstance(synapses, nn.Linear) else _geometry(synapses)
         if self.geometry is None and (pool is not None or average is not None):
             raise MismatchError("a block of a linear layer has no map to pool")
-        if self.geometry is not None and layer_norm is not None:
-            raise MismatchError("a convolutional block has no layer norm; take batch norm or divisive norm")
+        if layer_norm is not None and pool is not None:
+            raise MismatchError("a block with layer norm takes no maxima: it would pool what is normalised; average")
         self.residual, self.pool, self.average, self.map_size = residual, pool, average, map_size
         self.dropout = dropout
         self.precision: Precision = "fp32"
@@ -134,7 +137,7 @@ class Block(nn.Module):
     def width(self) -> int | None:
         """Number of neurons; None for maps of unknown size."""
         if self.geometry is None:
-            return len(self.weight)
+            return self.weight.shape[-2]
         return None if self.map_size is None else len(self.weight) * math.prod(self.map_size)
 
     @property
@@ -150,8 +153,12 @@ class Block(nn.Module):
         Raises MismatchError when samples do not fit the weight or the map_size told, or batch norm is to learn from a
         single one.
         """
-        pre = x.flatten(1) if self.geometry is None else x
+        pre = x.flatten(1) if self.geometry is None and self.weight.dim() == 2 else x
         drive, batch = self._batch_normalise(self._drive(pre), learning)
+        return self.activate(pre, drive, batch)
+
+    def activate(self, pre: Tensor, drive: Tensor, batch: normalisation.Normalised | None = None) -> Response:
+        """From what drives the nonlinearity, which is overwritten, to activity."""
         if self.pool is not None and self.nonlinearity.increasing and not self.residual:
             drive, winners = convolution.max_pool(drive, self.pool)
             hidden = self.nonlinearity.apply_(drive)
@@ -188,17 +195,21 @@ class Block(nn.Module):
         return pre
 
     def _drive(self, pre: Tensor) -> Tensor:
+        if self.geometry is not None:
+            return self._map_drive(pre, self.geometry)
+        expected = self.weight.shape[-1]
+        if pre.shape[-1] != expected:
+            raise MismatchError(f"samples of {pre.shape[-1]} numbers do not fit a block of {expected} inputs")
+        drive = product(pre, self.weight.mT, self.precision)
+        return drive if self.bias is None else drive.add_(self.bias.unsqueeze(-2))
+
+    def _map_drive(self, pre: Tensor, geometry: Geometry) -> Tensor:
         expected = self.weight.shape[1]
-        if self.geometry is None:
-            if pre.shape[1] != expected:
-                raise MismatchError(f"samples of {pre.shape[1]} numbers do not fit a block of {expected} inputs")
-            drive = product(pre, self.weight.T, self.precision)
-        else:
-            if pre.dim() != 4 or pre.shape[1] != expected:
-                shape = tuple(pre.shape[1:])
-                raise MismatchError(f"samples of shape {shape} do not fit a convolution of {expected} channels")
-            self._check_maps((pre.shape[2], pre.shape[3]), self.geometry)
-            drive = convolution.convolve(pre, self.weight, self.geometry, self.precision)
+        if pre.dim() != 4 or pre.shape[1] != expected:
+            shape = tuple(pre.shape[1:])
+            raise MismatchError(f"samples of shape {shape} do not fit a convolution of {expected} channels")
+        self._check_maps((pre.shape[2], pre.shape[3]), geometry)
+        drive = convolution.convolve(pre, self.weight, geometry, self.precision)
         return drive if self.bias is None else drive + normalisation.spread(self.bias, drive)
 
     def _batch_normalise(self, drive: Tensor, learning: bool) -> tuple[Tensor, normalisation.Normalised | None]:

@@ -7,22 +7,23 @@ from typing import Any, Literal
 
 from torch import nn
 
-from infohebb.errors import MismatchError, is_number
+from infohebb.errors import MismatchError, is_number, unknown_name
 from infohebb.functional.nonlinearities import Nonlinearity
 from infohebb.networks.blocks import DivisiveNorm
 from infohebb.networks.layered import Layered
-from infohebb.networks.parts import Parts, check_sizes
+from infohebb.networks.parts import Parts, check_sizes, initialise
 
 CHANNELS = (128, 256, 256, 512, 512, 512)
 POOLED = (2, 4, 5, 6)
 
 
 class ConvNet(Layered):
-    """Convolutions 3 × 3 that keep the map's size, some with 2 × 2 max pooling, then fully connected blocks, a readout.
+    """Convolutions 3 × 3 that keep the map's size, some with 2 × 2 pooling, then fully connected blocks, a readout.
 
     `inputs` is the shape (channels, rows, columns) of a sample; `channels` has one number per convolutional block, all
-    multiplied by `factor`; `pooled` names those that pool, counted from 1. The defaults are the network of the
-    kernelized bottleneck's second table at width 1x. The rest is as in MLP; `norm` is "batch" or None.
+    multiplied by `factor`; `pooled` names those that pool, counted from 1, by maxima or averages (`pooling`). The
+    defaults are the network of the kernelized bottleneck's second table at width 1x. The rest is as in MLP; layer norm
+    goes over the channels of each pixel, and takes average pooling.
     Raises UnknownNameError, GroupingError, MismatchError.
     """
 
@@ -36,10 +37,13 @@ class ConvNet(Layered):
         factor: float = 1.0,
         nonlinearity: str | Nonlinearity = "selu",
         slope: float = 0.01,
-        norm: Literal["batch"] | None = None,
+        norm: Literal["batch", "layer"] | None = None,
         divisive_norm: DivisiveNorm | dict[str, Any] | None = None,
         dropout: float = 0.0,
         bias: bool = False,
+        norm_epsilon: float = 1e-5,
+        initial: Literal["torch", "lecun"] = "torch",
+        pooling: Literal["max", "average"] = "max",
     ):
         check_sizes(inputs=inputs, outputs=(outputs,), channels=channels, pooled=pooled, widths=widths)
         if len(inputs) != 3:
@@ -51,15 +55,20 @@ class ConvNet(Layered):
             raise MismatchError(f"no layer may be empty: {maps} channels, widths {list(widths)}, {outputs} outputs")
         if not set(pooled) <= set(range(1, len(maps) + 1)):
             raise MismatchError(f"pooled {list(pooled)}: count the blocks that pool from 1 to {len(maps)}")
-        parts = Parts(nonlinearity, slope, norm, divisive_norm, dropout, bias)
+        if pooling not in ("max", "average"):
+            raise unknown_name("pooling", str(pooling), ("max", "average"))
+        parts = Parts(nonlinearity, slope, norm, divisive_norm, dropout, bias, norm_epsilon)
         size, blocks = (inputs[1], inputs[2]), []
         for place, (below, count) in enumerate(pairwise([inputs[0], *maps]), 1):
-            size = _halved(size, place) if place in pooled else size
-            blocks.append(parts.convolution(place - 1, below, count, size, pool=place in pooled))
+            received, size = size, _halved(size, place) if place in pooled else size
+            active = size if pooling == "max" else received
+            how = pooling if place in pooled else None
+            blocks.append(parts.convolution(place - 1, below, count, active, how))
         features = [inputs[0], *maps][-1] * math.prod(size)
         super().__init__(
             [*blocks, *parts.dense([features, *widths], len(blocks))], nn.Linear([features, *widths][-1], outputs)
         )
+        initialise(self, initial)
 
 
 def _halved(size: tuple[int, int], place: int) -> tuple[int, int]:

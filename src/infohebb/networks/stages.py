@@ -104,8 +104,10 @@ def nonlinearity(at: Standing) -> Nonlinearity:
 
 
 def layer_norm(at: Standing) -> nn.LayerNorm:
-    """The module itself, over all neurons of a Linear layer."""
-    if at.block.geometry is None and at.module.normalized_shape != at.shape:
+    """The module itself, over all neurons of a Linear layer; on maps torch's goes over columns, not channels."""
+    if at.block.geometry is not None:
+        raise at.wrong("a convolutional block has no layer norm of torch's; build Block with one, or take batch norm")
+    if at.module.normalized_shape != at.shape:
         raise at.wrong(f"it normalises {at.module.normalized_shape}, but receives {at.shape}; change one of them")
     return at.module
 

@@ -6,6 +6,8 @@ from infohebb.rules.backprop import Backprop
 from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.rules.direct_feedback_alignment import DirectFeedbackAlignment
 from infohebb.rules.feedback_alignment import FeedbackAlignment
+from infohebb.rules.hsic_bottleneck import HSICBottleneck
+from infohebb.rules.hsic_memory import HSICMemory
 from infohebb.rules.kernelized_bottleneck import KernelizedBottleneck
 from infohebb.rules.last_layer import LastLayer
 from infohebb.rules.layered import LayeredRule
@@ -18,6 +20,8 @@ __all__ = [
     "Diagnostics",
     "DirectFeedbackAlignment",
     "FeedbackAlignment",
+    "HSICBottleneck",
+    "HSICMemory",
     "KernelizedBottleneck",
     "LastLayer",
     "LayeredRule",

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from infohebb.errors import EmptyBatchError, LabelError, MismatchError
+from infohebb.errors import EmptyBatchError, LabelError, MismatchError, is_number
 from infohebb.functional.feedback import random_feedback
-from infohebb.networks import Layered
+from infohebb.networks import Layered, LeakyMLP
 
 Inputs = Float[Tensor, "m *features"]
 Targets = Int[Tensor, "m"] | Float[Tensor, "m n"]
@@ -21,7 +21,7 @@ Signals = dict[str, Tensor]
 
 PRESYNAPTIC = frozenset({"pre"})  # one number per input; "bias_pre" is the one that a bias always receives
 POSTSYNAPTIC = frozenset(
-    {"post", "gain", "error", "winners", "batch_normalised", "batch_scale", "layer_normalised"}
+    {"post", "memory", "gain", "error", "winners", "batch_normalised", "batch_scale", "layer_normalised"}
 )  # "geometry", which synapse of a map sees what, is a constant of the layer
 
 
@@ -32,11 +32,11 @@ class Diagnostics:
     `loss` is the readout's, mean over the batch; `correct` says for each sample whether it was classified rightly
     (None for continuous targets). `objectives` holds the terms of each block's local objective. `signals`, filled with
     `record=True`, holds what the synapses of each layer were given, by the layer's name in the network. `waiting` says
-    that there is nothing to learn yet.
+    that there is nothing to learn yet. Of networks side by side each number is one per network.
     """
 
-    loss: Float[Tensor, ""]
-    correct: Bool[Tensor, "m"] | None
+    loss: Float[Tensor, "*nets"]
+    correct: Bool[Tensor, "*nets m"] | None
     objectives: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     signals: dict[str, Signals] = field(default_factory=dict)
     waiting: bool = False
@@ -54,6 +54,7 @@ class LearningRule(nn.Module, ABC):
     weight_transport: bool = False  # an update may depend on the value of other layers' weights
     global_error: bool = False  # an update may depend on what happens downstream
     update_locking: bool = False  # a layer's update waits for the layers above it
+    side_by_side: ClassVar[bool] = False  # it can train networks that stand side by side
     order_matters: ClassVar[bool] = False  # the order of samples in a batch may change its update
     broadcasts: ClassVar[frozenset[str]] = frozenset()  # signals that a layer's synapses share
     advances: ClassVar[tuple[str, ...]] = (
@@ -70,6 +71,10 @@ class LearningRule(nn.Module, ABC):
         if not isinstance(network, self.network_type):
             wanted, got = self.network_type.__name__, type(network).__name__
             raise MismatchError(f"{type(self).__name__} trains a {wanted} network, not a {got}")
+        if getattr(network, "networks", None) is not None and not self.side_by_side:
+            raise MismatchError(f"{type(self).__name__} trains one network at a time, not several side by side")
+        if isinstance(network, LeakyMLP) and self.consumes != "window":
+            raise MismatchError(f"{type(self).__name__} does not learn from time steps; take an MLP, or HSICMemory")
 
     def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
         """The arguments of a DivisiveNorm by which this rule learns well, for a network to be, in place of `norm`'s."""
@@ -140,6 +145,15 @@ def attached_before(rule: LearningRule, network: nn.Module) -> bool:
     return known == mark
 
 
+def check_kernels(gamma: object, **widths: object) -> None:
+    """Raise MismatchError for a kernel's width that is none, or a gamma that is no number."""
+    for name, width in widths.items():
+        if not is_number(width) or not width > 0:  # pyright: ignore[reportOperatorIssue]
+            raise MismatchError(f"{name} {width!r}: give a width above 0")
+    if not is_number(gamma):
+        raise MismatchError(f"gamma {gamma!r}: give a finite number")
+
+
 def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
     """Raise EmptyBatchError, MismatchError or LabelError for a batch that no rule could learn from.
 
@@ -169,4 +183,4 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
 
 def right_answers(logits: Tensor, targets: Tensor) -> Tensor | None:
     """Which samples are classified rightly; None for continuous targets."""
-    return None if targets.is_floating_point() else torch.argmax(logits, 1) == targets
+    return None if targets.is_floating_point() else torch.argmax(logits, -1) == targets

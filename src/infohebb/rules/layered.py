@@ -30,7 +30,7 @@ def check_fit(network: Layered, inputs: Tensor, targets: Tensor) -> None:
         raise MismatchError(f"inputs have shape {tuple(inputs.shape)}; give (samples, features), or x.reshape(-1, 1)")
     if inputs.dtype != network.readout.weight.dtype:
         raise MismatchError(f"inputs are {inputs.dtype}; give x.to({network.readout.weight.dtype}), as the network is")
-    check_batch(inputs, targets, network.readout.out_features)
+    check_batch(inputs, targets, network.outputs)
 
 
 class LocalStep(NamedTuple):
@@ -69,8 +69,11 @@ class LayeredRule(LearningRule):
         """Walk the batch up the blocks, then let the readout learn by its delta rule."""
         del onset
         check_fit(network, inputs, targets)
-        context, x = self.context(network, inputs, targets), inputs
-        recorded, objectives = {}, {}
+        return self.walk(network, inputs, targets, self.context(network, inputs, targets), record=record)
+
+    def walk(self, network: Layered, x: Tensor, targets: Targets, context: Any, *, record: bool) -> Diagnostics:
+        """Block by block, each learning before the next one sees its output, and the readout."""
+        x, recorded, objectives = network.receive(x), {}, {}
         for name, block in network.named_blocks():
             x, step = self._emit_and_step(block, x, context)
             if step.signals is not None:
@@ -81,11 +84,17 @@ class LayeredRule(LearningRule):
                 recorded |= {f"rule.{layer}": signals} if record else {}
             objectives |= {name: step.terms} if step.terms else {}
             del step  # before the next block allocates
-        logits = network.read_out(x)
-        loss, signals = readout_signals(x.flatten(1), logits, targets)
+        features = self.features(network, x, context)
+        logits = network.read_out(features, learning=True)
+        loss, signals = readout_signals(features, logits, targets, share=network.share)
         assign_gradients(network.readout, self.update(signals))
         recorded |= {"readout": signals} if record else {}
         return Diagnostics(loss, right_answers(logits, targets), objectives, recorded)
+
+    def features(self, network: Layered, x: Tensor, context: Any) -> Tensor:
+        """What the readout learns from: what the last block sends."""
+        del context
+        return network.features(x)
 
     def _emit_and_step(self, block: Block, x: Tensor, context: Any) -> tuple[Tensor, LocalStep]:
         """What the block sends on, and what its synapses are given: the activity itself need not live on."""
@@ -132,7 +141,7 @@ def synaptic_step(signals: Signals, error: Tensor, precision: Precision = "fp32"
     else:
         gradients["weight"] = plasticity.hebbian_map(pre, error, geometry, precision)
     if "bias_pre" in signals:
-        gradients["bias"] = signals["bias_pre"] * error.sum(over)
+        gradients["bias"] = signals["bias_pre"] * error.sum(over if geometry is not None else -2)
     return SynapticStep(gradients, error)
 
 
@@ -192,7 +201,7 @@ def with_slope(
 ) -> Signals:
     """Signals that make the error at a block's activity, with all that its synapses see, and what lets them carry that
     error down to the nonlinearity's input: its slope and, for layer norm, three numbers per sample."""
-    one = torch.ones_like(response.hidden)
+    one = torch.full_like(response.hidden, block.share)
     signals = {**block_signals(block, response), **signals, "gain": block.nonlinearity.gate(one, response.hidden)}
     if response.layer is not None:
         normalised, scale = response.layer
@@ -208,8 +217,10 @@ def through_slope(error: Tensor, signals: Signals) -> Tensor:
     return error * signals["gain"] if "gain" in signals else error
 
 
-def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Signals]:
-    """The readout's loss and its delta rule: pre × (prediction - target).
+def readout_signals(
+    x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | None = None, share: float = 1.0
+) -> tuple[Tensor, Signals]:
+    """The readout's loss and its delta rule: pre × (prediction - target), × the share of a leaky readout's time step.
 
     Without a `loss` named it is cross-entropy for class indices and the mean squared error for numbers.
     """
@@ -218,4 +229,5 @@ def readout_signals(x: Tensor, logits: Tensor, targets: Tensor, loss: Loss | Non
         raise MismatchError("cross-entropy needs class labels, not numbers; take mean_squared_error")
     squared = continuous or loss == "mean_squared_error"
     value, error = (readout.mean_squared_error if squared else readout.cross_entropy)(logits, targets)
+    error = error if share == 1 else error * share
     return value, {"pre": x, "bias_pre": torch.ones((), dtype=x.dtype, device=x.device), "error": error}

@@ -1,0 +1,196 @@
+"""The HSIC bottleneck whose batch is a working memory: the current sample learns from what is remembered."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from infohebb.errors import MismatchError, unknown_name
+from infohebb.functional import working_memory
+from infohebb.functional.kernels import gaussian_gram
+from infohebb.functional.normalisation import Normalised
+from infohebb.networks import Block, Layered, Response
+from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, check_kernels
+from infohebb.rules.layered import LayeredRule, LocalStep, check_fit, with_slope
+
+Modulator = Literal["exact", "row", "pub", "head"]
+Policy = Literal["recompute", "stale"]
+
+
+class Remembered(nn.Module):
+    """The last samples' tensors by name, oldest first: buffers, which come and go with the state."""
+
+    def push(self, name: str, now: Tensor, window: "Window", over: int = 0) -> Tensor:
+        """All that is remembered, with `now` at the end: a newcomer at its onset, else in its own former place."""
+        kept, onset = self._buffers.get(name), window.onset
+        if kept is None:
+            self.register_buffer(name, now.clone())
+            return now
+        first = max(0, kept.shape[over] + onset - window.capacity)
+        kept = kept.narrow(over, first, kept.shape[over] - first - (not onset))
+        self._buffers[name] = torch.cat([kept, now], over)
+        return self.get_buffer(name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any, **more: Any) -> None:
+        self._buffers.clear()
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            self.register_buffer(key.removeprefix(prefix), torch.empty_like(state_dict[key]))
+        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
+
+
+class Window(NamedTuple):
+    """What all blocks are told of a window: its length, whether it has just come, w_q of each remembered sample (None
+    while memory fills) with the Q that they are of, and the memory of each block."""
+
+    capacity: int
+    onset: bool
+    weights: Tensor | None = None
+    coupling: Tensor | None = None
+    memories: Iterator[Any] = iter(())
+
+
+class HSICMemory(LayeredRule):
+    """Each hidden layer minimises HSIC(X, Z) - gamma HSIC(Y, Z) over a window of samples of which the last is current.
+
+    Only the current sample's traces learn; the others are a working memory, from which the third factor comes.
+    `modulator`: "exact" (the gradient), "row", "pub" (of the published curves) or "head" (of the published code).
+    `memory`: "recompute" runs the window's samples through the weights of now; "stale" keeps the rule's own memory of
+    what was current before, inputs, targets and activities as they were, and learns when that is full. `sigma_x`,
+    `sigma_y`, `sigma_z`: widths of the Gaussian kernels of input, target and activity, each times the root of its
+    dimension. The readout learns by its delta rule from all samples of the window, and `Diagnostics` tells of them all.
+    `objective` also measures each layer's objective, which learning does not need.
+    Raises UnknownNameError, MismatchError, also for a window of one sample, and for batch norm and dropout.
+    """
+
+    consumes = "window"
+    side_by_side = True
+    order_matters = True
+    broadcasts = frozenset({"third_factor", "layer_factors"})
+    advances: ClassVar[tuple[str, ...]] = ("potential", "inputs", "targets", "activity", "features")
+
+    def __init__(
+        self,
+        modulator: Modulator = "exact",
+        memory: Policy = "recompute",
+        gamma: float = 2.0,
+        sigma_x: float = 0.5,
+        sigma_y: float = 0.1,
+        sigma_z: float = 1.0,
+        objective: bool = False,
+    ):
+        super().__init__()
+        self.modulator, self.memory, self.gamma = modulator, memory, gamma
+        self.sigma_x, self.sigma_y, self.sigma_z = sigma_x, sigma_y, sigma_z
+        self.objective = objective
+        self.remembered = Remembered()
+        self._held: Window | None = None
+
+    def attach(self, network: Layered) -> None:
+        """Check names, numbers and blocks; what was remembered is of another network, and forgotten."""
+        super().attach(network)
+        for name, known in (("modulator", working_memory.MODULATORS), ("memory", ("recompute", "stale"))):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, str(getattr(self, name)), known)
+        check_kernels(self.gamma, sigma_x=self.sigma_x, sigma_y=self.sigma_y, sigma_z=self.sigma_z)
+        for name, block in network.named_blocks():
+            if block.batch_norm is not None or block.dropout:
+                raise MismatchError(f"{name} has batch norm or dropout, which a current sample cannot have; drop it")
+            if block.pool is not None:
+                raise MismatchError(f"{name} takes maxima; for this rule blocks average (pooling = 'average')")
+        self.remembered = Remembered()
+        self.layers = nn.ModuleList(Remembered() for _ in network.blocks)
+        self._held = None
+
+    @torch.no_grad()
+    def learn(
+        self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
+    ) -> Diagnostics:
+        """One window (N, ...), or one time step of one that is held: Hebbian traces of the last sample, and readout."""
+        check_fit(network, inputs, targets)
+        if len(inputs) < 2:
+            raise MismatchError("a window of one sample remembers none; give two or more (training.batch)")
+        window, x = Window(len(inputs), onset), inputs
+        if self.memory == "stale":
+            x = inputs[-1:]
+            inputs = self.remembered.push("inputs", x, window)
+            targets = self.remembered.push("targets", targets[-1:], window)
+        if onset or self._held is None:
+            self._held = self._told(network, inputs, targets, window)
+        window = self._held._replace(onset=onset, memories=iter(self.layers))
+        seen = self.walk(network, x, targets, window, record=record)
+        if window.weights is not None:
+            return seen
+        for parameter in network.parameters():
+            parameter.grad = None
+        return Diagnostics(seen.loss, seen.correct, waiting=True)
+
+    def _told(self, network: Layered, inputs: Tensor, targets: Tensor, window: Window) -> Window:
+        """The same with what inputs and targets say of the remembered samples, once there are as many as it holds."""
+        if len(inputs) < window.capacity:
+            return window
+        Q = working_memory.window_coupling(
+            inputs.flatten(1), targets, network.outputs, self.gamma, self.sigma_x, self.sigma_y
+        )
+        return window._replace(weights=working_memory.memory_weights(Q, self.modulator), coupling=Q)
+
+    def local_step(self, block: Block, response: Response, context: Window) -> LocalStep:
+        """The current sample's traces, and what its layer is told of each remembered one."""
+        z, current = response.activity, last_sample(response)
+        if self.memory == "stale":
+            memory = next(context.memories)
+            z = memory.push("activity", z, context, over=_samples(z))
+        if context.weights is None:
+            return LocalStep(None, terms={})
+        flat = z.flatten(1) if z.dim() == 4 else z
+        third_factor = working_memory.third_factor(flat, context.weights, self.sigma_z)
+        signals = {"third_factor": third_factor, "post": current.activity, "memory": _before_last(z)}
+        terms = self._terms(flat, context.coupling) if self.objective else {}
+        return LocalStep(with_slope(block, current, signals, activity_error), terms)
+
+    def _terms(self, z: Tensor, Q: Tensor | None) -> dict[str, Tensor]:
+        assert Q is not None
+        return {"objective": working_memory.window_hsic(Q, gaussian_gram(z, self.sigma_z, "per_sqrt_dim"))}
+
+    def features(self, network: Layered, x: Tensor, context: Window) -> Tensor:
+        """Those of all samples in the window, remembered ones as they were."""
+        features = super().features(network, x, context)
+        return features if self.memory == "recompute" else self.remembered.push("features", features, context, over=-2)
+
+    def activity_error(self, signals: Signals) -> Tensor:
+        """The error at the current activity, as below."""
+        return activity_error(signals)
+
+
+def activity_error(signals: Signals) -> Tensor:
+    """ξ: what each neuron makes of the third factors, one for each remembered sample, from its own memory."""
+    current, memory = signals["post"], signals["memory"]
+    if current.dim() == 4:
+        flat = working_memory.away_from_memory(signals["third_factor"], current.flatten(1), memory.flatten(1))
+        return flat.view(current.shape)
+    return working_memory.away_from_memory(signals["third_factor"], current, memory)
+
+
+def _samples(z: Tensor) -> int:
+    """The dimension of samples: of maps the first, else the last but one."""
+    return 0 if z.dim() == 4 else -2
+
+
+def last_sample(response: Response) -> Response:
+    """What a block did with the current sample."""
+    layer = response.layer
+    return Response(
+        pre=_last(response.pre),
+        hidden=_last(response.hidden),
+        activity=_last(response.activity),
+        batch=None,
+        layer=None if layer is None else Normalised(_last(layer.normalised), _last(layer.scale)),
+    )
+
+
+def _last(z: Tensor) -> Tensor:
+    return z[-1:] if z.dim() == 4 else z[..., -1:, :]
+
+
+def _before_last(z: Tensor) -> Tensor:
+    return z[:-1] if z.dim() == 4 else z[..., :-1, :]
