@@ -249,7 +249,7 @@ class Block(nn.Module):
         """The output of `emission` alone."""
         return self.emission(activity, learning=learning, normalised=normalised).output
 
-    def forward(self, x: Float[Tensor, "m *features"]) -> Output:
+    def forward(self, x: Float[Tensor, "m *features"]) -> Tensor:
         """The output, as in evaluation."""
         return self.emit(self.respond(x).activity)
 
