@@ -14,7 +14,7 @@ from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
 from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
 from infohebb.experiments.recipe import recipe_error
-from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered, LeakyMLP
+from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered, LeakyMLP, side_by_side
 from infohebb.rules import LearningRule
 from infohebb.rules.layered import Loss
 from infohebb.training.checkpoint import load_weights, read_config
@@ -25,7 +25,7 @@ from infohebb.training.optimizers import check_options, make_optimizer, optimize
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "leaky_mlp": LeakyMLP}
 SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
-TRAINING += ("order", "hold", "order_seed", "epoch_samples")
+TRAINING += ("order", "hold", "order_seed", "epoch_samples", "side_by_side")
 OPTIMIZER = ("name", "lr", "weight_decay")
 
 
@@ -89,9 +89,14 @@ def check_config(config: Mapping[str, Any]) -> None:
     _check_data(config["data"])
     make, _ = _network(config, [1], 2)
     _rule(config)
-    check_arguments("training", train, config["training"], only=TRAINING)
+    given = dict(config["training"])
+    together = given.pop("side_by_side", False)
+    check_arguments("training", train, given, only=TRAINING)
+    check_arguments("training", _together, {"side_by_side": together})
     training = _training(config)
     check_presentation(build_rule(config), training["batch"], training["hold"])
+    if together and training["order_seed"] is None:
+        raise RecipeError("networks side by side share the order of their samples: give training.order_seed")
     optimizer = {"name": "sgd", **config["optimizer"]}
     named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
     check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
@@ -101,10 +106,15 @@ def check_config(config: Mapping[str, Any]) -> None:
         _check_fit(config, shape, named)
 
 
+def _together(side_by_side: bool = False) -> None:
+    """What a recipe's training section may say beside the arguments of `train`."""
+
+
 def _check_fit(config: Mapping[str, Any], shape: Sequence[int], rates: Mapping[str, Any]) -> None:
     """Hold a rule, and the rates of its kinds of parameters, against a network of shapes without numbers."""
     with torch.device("meta"):
         network = build_network(config, shape, 2)
+        network = side_by_side([network]) if config["training"].get("side_by_side") else network
     rule = build_rule(config)
     rule.attach(network)
     for option, value in rates.items():
@@ -128,7 +138,7 @@ def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _training(config: Mapping[str, Any]) -> dict[str, Any]:
     """The training section with every default written out."""
     defaults = {key: value for key, value in _defaults(train, {}).items() if key in TRAINING}
-    return {**defaults, **config["training"]}
+    return {**defaults, "side_by_side": False, **config["training"]}
 
 
 def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:

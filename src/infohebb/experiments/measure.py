@@ -2,7 +2,9 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from infohebb.data import DataSet
 from infohebb.experiments.build import build_data, build_diagnosis, build_network, build_rule, resolved
@@ -18,54 +20,80 @@ from infohebb.training.seeding import seeded
 from infohebb.training.sources import DataSetSource
 
 
-def measure(job: Job, options: Options) -> Record:
-    """Build, train, score, and gather what a record holds; pictures and checkpoint lie beside the record's place."""
+class Ground(NamedTuple):
+    """What a measurement stands on: device, versions and commit as it began, the data set, and what is held out."""
+
+    device: torch.device
+    source: dict[str, Any]
+    whole: DataSet
+    data: DataSet  # with what is held out as its test set
+    held_out: str
+    config: dict[str, Any]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What `train` is asked for, beside what the recipe says."""
+        return {"device": str(self.device), "seed": None, "held_out": self.held_out}
+
+
+def prepare(job: Job, options: Options) -> Ground:
+    """Read the data, and say what is to be built."""
     device, source = pick_device(options.device), {"versions": versions(), "commit": commit()}
     whole = _data(*_data_key(job), options.data_dir, options.validate).to(device)
     data = whole.validation() if options.validate else whole
     shapes = {"inputs": list(data.input_shape), "outputs": data.outputs, "continuous": data.classes is None}
-    config = {**resolved(job.config), "shapes": shapes}
+    held_out = "validation" if options.validate else "test"
+    return Ground(device, source, whole, data, held_out, {**resolved(job.config), "shapes": shapes})
+
+
+def measure(job: Job, options: Options) -> Record:
+    """Build, train, score, and gather what a record holds; pictures and checkpoint lie beside the record's place."""
+    ground = prepare(job, options)
+    device, data = ground.device, ground.data
     with seeded(job.seed, device):
         network = build_network(job.config, data.input_shape, data.outputs).to(device)
         rule = build_rule(job.config)
         samples = Samples(data, len(list(network.named_blocks())))
         arrays = {"labels": samples.labels, **samples.grams(network, "before")}
         reset_peak_memory(device)
-        held_out = "validation" if options.validate else "test"
         curves = train(
             network,
             rule,
-            whole,
-            **job.config["training"],
+            ground.whole,
+            **train_words(job),
+            **ground.training,
             optimizer=job.config["optimizer"],
-            device=str(device),
-            seed=None,
-            held_out=held_out,
-            checkpoints=Checkpoints(checkpoints(job), {"recipe": job.recipe, "seed": job.seed, **config}),
+            checkpoints=Checkpoints(checkpoints(job), {"recipe": job.recipe, "seed": job.seed, **ground.config}),
             diagnose=None if options.diagnose is None else build_diagnosis(job.config, options.diagnose),
             progress=options.progress,
         )
     peak, method = peak_memory(device)
     write_arrays(job.path.with_suffix(".npz"), {**arrays, **samples.grams(network, "after")})
     return Record(
-        recipe=job.recipe,
-        row=job.row,
-        seed=job.seed,
-        published=job.published,
-        final=final_scores(network, data, curves, held_out),
+        **of_job(job),
+        final=final_scores(network, data, curves, ground.held_out),
         curves=curves,
-        config=config,
-        **source,
+        config=ground.config,
+        **ground.source,
         device=device_name(device),
         wall_seconds=sum(curves["seconds"]),
         peak_memory_bytes=peak,
         peak_memory_method=f"{method}, diagnosis included" if "alignment" in curves else method,
-        origin=job.origin,
-        overrides=list(job.overrides),
     )
 
 
-def final_scores(network: Any, data: DataSet, curves: dict[str, Any], held_out: str) -> dict[str, float]:
+def train_words(job: Job) -> dict[str, Any]:
+    """The job's training section, as far as it is `train`'s."""
+    return {key: value for key, value in job.config["training"].items() if key != "side_by_side"}
+
+
+def of_job(job: Job) -> dict[str, Any]:
+    """What a record says of its job."""
+    names = {"recipe": job.recipe, "row": job.row, "seed": job.seed, "published": job.published}
+    return {**names, "origin": job.origin, "overrides": list(job.overrides)}
+
+
+def final_scores(network: Any, data: DataSet, curves: dict[str, Any], held_out: str) -> dict[str, Any]:
     """Scores after the last epoch: of the held-out samples, and of the training samples as in evaluation."""
     name, value = score(network, DataSetSource(data, 1024).final_training())
     final = {f"train_{name}": value}

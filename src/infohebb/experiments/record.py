@@ -36,6 +36,7 @@ class Record(pydantic.BaseModel):
     wall_seconds: float
     peak_memory_bytes: int
     peak_memory_method: str
+    side_by_side: int = 1  # networks trained as one: `wall_seconds` is this one's share, peak memory that of all
     origin: str | None = None  # the .toml file of a recipe that did not come with the package
     overrides: list[str] = []  # what --set, --epochs and the like changed
     path: Path | None = pydantic.Field(default=None, exclude=True)  # where it was read from

@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from infohebb.errors import (
     WrongTypeError,
 )
 from infohebb.experiments.build import check_config, resolved
+from infohebb.experiments.ensemble import drop_shared, measure_together
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
 from infohebb.experiments.recipe import Config, Recipe, Row, override, select_rows
@@ -23,7 +25,7 @@ from infohebb.experiments.record import Record, read_record, record_path, write_
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
 
-HOW = ("precision", "channels_last", "compiled", "cuda_graphs")  # it is computed, not what
+HOW = ("precision", "channels_last", "compiled", "cuda_graphs", "side_by_side")  # it is computed, not what
 HOW_COMPUTED = tuple(f"training.{word}=" for word in HOW)
 
 
@@ -86,17 +88,56 @@ def run_recipe(name: str, recipe: Recipe, options: Options) -> Outcome:
     raised. Raises the errors of section 7 of the design; records already written stay.
     """
     outcome, last = Outcome([], {}), None
-    for job in list(jobs(name, recipe, options)):
+    for together in list(_together(jobs(name, recipe, options), options)):
         try:
-            outcome.records.append(run_job(job, options))
+            outcome.records.extend(run_together(together, options))
         except (MissingDataError, BusyError) as error:
-            last, reason = error, str(error).removeprefix(f"{job.title}: ")
+            last, reason = error, str(error).removeprefix(f"{together[0].title}: ")
             if reason not in outcome.left_out:
                 options.tell(f"left out: {error}")
-            outcome.left_out.setdefault(reason, []).append(job.title)
+            outcome.left_out.setdefault(reason, []).extend(job.title for job in together)
     if last is not None and not outcome.records:
         raise last
     return outcome
+
+
+def _together(each: Iterable[Job], options: Options) -> Iterator[list[Job]]:
+    """Jobs that are run at once: one, or all seeds of a row whose networks stand side by side and have no record yet.
+
+    Raises UsageError when those are to be diagnosed.
+    """
+    for row, of_row in itertools.groupby(each, key=lambda job: job.row):
+        listed = list(of_row)
+        if not listed[0].config["training"].get("side_by_side"):
+            yield from ([job] for job in listed)
+            continue
+        if options.diagnose is not None:
+            raise UsageError(f"{row}: networks side by side are not diagnosed; set training.side_by_side=false")
+        yield from ([job] for job in listed if job.path.exists())
+        missing = [job for job in listed if not job.path.exists()]
+        if missing:
+            yield missing
+
+
+def run_together(jobs: Sequence[Job], options: Options) -> list[Record]:
+    """A job by itself, or networks side by side: from their last checkpoint, or from the start."""
+    if jobs[0].path.exists() or not jobs[0].config["training"].get("side_by_side"):
+        return [run_job(job, options) for job in jobs]
+    with contextlib.ExitStack() as inside:
+        inside.enter_context(_naming(jobs[0].title))
+        for job in jobs:
+            inside.enter_context(held(checkpoints(job) / "lock"))
+        records = measure_together(jobs, options)
+        for job, record in zip(jobs, records, strict=True):
+            _keep(record, job, options)
+        drop_shared(jobs)
+    return records
+
+
+def _keep(record: Record, job: Job, options: Options) -> None:
+    write_record(record, job.path)
+    record.path = job.path
+    options.tell(f"{job.title}: {', '.join(f'{key} {value:.2f}' for key, value in record.final.items())}")
 
 
 def run_job(job: Job, options: Options) -> Record:
@@ -108,10 +149,8 @@ def run_job(job: Job, options: Options) -> Record:
         return same_config(record, job)
     with _naming(job.title), held(checkpoints(job) / "lock"):
         record = measure(job, options)
-        write_record(record, job.path)
+        _keep(record, job, options)
         drop_state(checkpoints(job))
-    record.path = job.path
-    options.tell(f"{job.title}: {', '.join(f'{key} {value:.2f}' for key, value in record.final.items())}")
     return record
 
 

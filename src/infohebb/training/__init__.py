@@ -1,8 +1,9 @@
 """Floor 3: the loop, evaluation, optimizers, seeding, checkpoints, diagnosis; names no rule."""
 
 from infohebb.training.diagnose import Diagnose
+from infohebb.training.epoch import split_curves
 from infohebb.training.evaluation import evaluate, predict
 from infohebb.training.loop import Checkpoints, train
 from infohebb.training.optimizers import make_optimizer
 
-__all__ = ["Checkpoints", "Diagnose", "evaluate", "make_optimizer", "predict", "train"]
+__all__ = ["Checkpoints", "Diagnose", "evaluate", "make_optimizer", "predict", "split_curves", "train"]

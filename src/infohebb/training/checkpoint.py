@@ -14,7 +14,7 @@ import pickle
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -48,15 +48,32 @@ def save_checkpoint(
     folder: Path, progress: Progress, network: nn.Module, rule: nn.Module, optimizer: Optimizer, config: dict[str, Any]
 ) -> Path:
     """Write the state after an epoch, then remove older ones.  Raises NoSpaceError; the last checkpoint then stays."""
-    whole = folder / f"epoch{progress.epoch:04d}"
+
+    def write(part: Path) -> None:
+        _write_weights(part, network, config)
+        (part / "rule.safetensors").write_bytes(save(_tensors(rule)))
+        (part / "state.pt").write_bytes(_state(progress, optimizer))
+
+    return _replace_last(folder, progress.epoch, write)
+
+
+def save_weights(folder: Path, epoch: int, network: nn.Module, config: dict[str, Any]) -> Path:
+    """Write what a finished run is good for, without what it would go on from.  Raises NoSpaceError."""
+    return _replace_last(folder, epoch, lambda part: _write_weights(part, network, config))
+
+
+def _write_weights(part: Path, network: nn.Module, config: dict[str, Any]) -> None:
+    (part / "network.safetensors").write_bytes(save(_tensors(network)))
+    (part / "config.json").write_text(json.dumps(config, indent=1))
+
+
+def _replace_last(folder: Path, epoch: int, write: Callable[[Path], object]) -> Path:
+    whole = folder / f"epoch{epoch:04d}"
     part = folder / f".{whole.name}.{os.getpid()}.part"
     with full_disk_as_error(folder), interrupted_after():
         try:
             part.mkdir(parents=True, exist_ok=True)
-            (part / "network.safetensors").write_bytes(save(_tensors(network)))
-            (part / "rule.safetensors").write_bytes(save(_tensors(rule)))
-            (part / "state.pt").write_bytes(_state(progress, optimizer))
-            (part / "config.json").write_text(json.dumps(config, indent=1))
+            write(part)
             _flush(part)
             shutil.rmtree(whole, ignore_errors=True)
             part.rename(whole)

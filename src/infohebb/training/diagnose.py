@@ -65,6 +65,8 @@ def prepare_alignment(asked: Diagnose, network: nn.Module, rule: LearningRule, b
     """
     if not isinstance(network, Layered):
         raise MismatchError(f"diagnose compares layers of a Layered network, not of a {type(network).__name__}")
+    if network.networks is not None:
+        raise MismatchError("diagnose measures one network, not several side by side; leave it out")
     reference, (device, dtype) = copy.deepcopy(asked.reference), home_of(network)
     with seeded(SEED, device):
         reference.attach(network)

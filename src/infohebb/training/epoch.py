@@ -131,11 +131,29 @@ def check_finite(tally: Tally, learning: Iterable[Tensor]) -> None:
     """Raise NonFiniteLossError naming the first block whose objective, or that the loss or a weight, is not finite."""
     for block, terms in tally.terms.items():
         if not terms["objective"].is_finite():
-            raise NonFiniteLossError(f"the objective of {block} is no longer finite; lower optimizer.lr.local")
+            of = _whose(terms["objective"])
+            raise NonFiniteLossError(f"the objective of {block}{of} is no longer finite; lower optimizer.lr.local")
     if not tally.losses.is_finite():
-        raise NonFiniteLossError("the readout's loss is no longer finite; lower optimizer.lr")
+        raise NonFiniteLossError(f"the readout's loss{_whose(tally.losses)} is no longer finite; lower optimizer.lr")
     if not all(bool(parameter.isfinite().all()) for parameter in learning):
         raise NonFiniteLossError("a weight is no longer finite after the epoch's last step; lower optimizer.lr")
+
+
+def _whose(line: Mean) -> str:
+    """Of several networks side by side, which one's number is not finite."""
+    values = torch.tensor(line.value())
+    return f" of network {int(values.isfinite().logical_not().nonzero()[0])}" if values.dim() else ""
+
+
+def split_curves(curves: dict[str, Any], place: int) -> dict[str, Any]:
+    """The curves of one of several networks that were trained side by side."""
+    return {name: _of(line, place) for name, line in curves.items()}
+
+
+def _of(line: Any, place: int) -> Any:
+    if isinstance(line, dict):
+        return split_curves(line, place)
+    return [value[place] if isinstance(value, list) else value for value in line]
 
 
 def empty_curves() -> dict[str, Any]:

@@ -141,6 +141,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
     `diagnose=Diagnose(Backprop(), every=2)` measures before learning and after every second epoch how each layer's
     gradient lies to backprop's, on one batch of training samples, not augmented; it changes nothing that is learned.
+    `network` may be several `side_by_side`: what differs between them is then a list of numbers in the curves, of which
+    `split_curves` gives those of one.
     Curves: `epoch`, `samples` seen since the start, `train_loss`, `train_accuracy` (percent, while learning),
     `test_accuracy` (or `test_error`, `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block, and
     if asked for `alignment`: its own `epoch`, `angle` (degrees) and `norm_ratio` by layer, None where a layer has no
