@@ -42,14 +42,16 @@ def options(
 
 @app.command("list")
 def list_() -> None:
-    """Rules, networks, data sets and recipes."""
+    """Rules, networks, data sets, studies and recipes."""
     from infohebb import data, rules
     from infohebb.experiments.build import NETWORKS
     from infohebb.experiments.recipe import load_recipe, recipe_names
+    from infohebb.experiments.studies import STUDIES
 
     _print_names("rules", {name: _first_line(rule) for name, rule in rules.registry().items()})
     _print_names("networks", {name: _first_line(network) for name, network in NETWORKS.items()})
     _print_names("data sets", dict.fromkeys(data.names(), ""))
+    _print_names("studies", {name: _first_line(study) for name, study in STUDIES.items()})
     _print_names("recipes", {name: load_recipe(name)[1].title for name in recipe_names()})
 
 

@@ -107,3 +107,50 @@ def test_kill_9_and_ctrl_c_lose_an_epoch_at_most_and_change_no_bit(python, recip
     assert read_record(place / "seed3.json").curves["alignment"]["epoch"] == [0, 3, 6, 9, 12, 15, 18]
     leftovers = [path.name for path in (place / "seed3.checkpoint").iterdir()]
     assert leftovers == ["epoch0020"]
+
+
+STREAM = """
+title = "A stream to be interrupted"
+seeds = [2, 3]
+
+[base]
+data = { name = "blobs" }
+network = { name = "leaky_mlp", widths = [8, 4], slots = 6, steps = 4 }
+rule = { name = "HSICMemory", memory = "stale", modulator = "pub" }
+training = { epochs = 30, batch = 6, hold = 4, epoch_samples = 45, order = "drifting" }
+optimizer = { name = "adam", lr = { local = 0.002, readout = 0.002 } }
+
+[[row]]
+name = "blobs/memory/stream"
+"""
+
+
+@pytest.mark.parametrize("words", ["", ", order_seed = 1, side_by_side = true"])
+def test_a_stream_that_is_killed_goes_on_to_the_same_bits(python, tmp_path, words):
+    recipe = tmp_path / "stream.toml"
+    recipe.write_text(STREAM.replace('"drifting" }', f'"drifting"{words} }}'))
+    places = [tmp_path / out / "stream" / "blobs" / "memory" / "stream" for out in ("whole", "out")]
+    whole, code = (command_code("run", recipe, "--out", tmp_path / out, "--device", "cpu") for out in ("whole", "out"))
+    answer = python(whole)
+    assert answer.status == 0, answer.err
+
+    killed = python(code, wait=False)
+    deadline = time.monotonic() + 120
+    while not [path for path in places[1].glob("seed*.checkpoint/epoch*") if int(path.name[5:]) > 1]:
+        assert killed.poll() is None, killed.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (places[1] / "seed3.json").exists()
+
+    finished = python(code)
+    assert finished.status == 0, finished.err
+    for seed in (2, 3):
+        mine, theirs = (read_record(place / f"seed{seed}.json") for place in places)
+        assert curves(mine) == curves(theirs)
+        assert mine.curves["samples"] == [45 * epoch for epoch in range(1, 31)]
+        assert (mine.final, mine.config) == (theirs.final, theirs.config)
+        saved = [place / f"seed{seed}.checkpoint" / "epoch0030" / "network.safetensors" for place in places]
+        assert saved[0].read_bytes() == saved[1].read_bytes()

@@ -14,6 +14,7 @@ from infohebb import rules
 from infohebb.data import DataSet, from_npz, load
 from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
 from infohebb.experiments.recipe import recipe_error
+from infohebb.experiments.studies import STUDIES, Findings
 from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered, LeakyMLP, side_by_side
 from infohebb.rules import LearningRule
 from infohebb.rules.layered import Loss
@@ -27,6 +28,7 @@ SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "km
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
 TRAINING += ("order", "hold", "order_seed", "epoch_samples", "side_by_side")
 OPTIMIZER = ("name", "lr", "weight_decay")
+CIRCUMSTANCES = ("seed", "validate", "device", "data_dir")  # what a study is given beside its settings
 
 
 def build_data(config: Mapping[str, Any], data_dir: Path | None = None, *, validate: bool = False) -> DataSet:
@@ -84,8 +86,20 @@ def build_diagnosis(config: Mapping[str, Any], every: int) -> Diagnose:
     return Diagnose(rules.Backprop(loss if loss in get_args(Loss) else None), every)
 
 
+def study_of(config: Mapping[str, Any]) -> tuple[Callable[..., Findings], dict[str, Any]]:
+    """The study of a row, and its settings.  Raises UnknownNameError, UnknownKeyError, WrongTypeError."""
+    options = dict(config["study"])
+    study = _named("study", options, STUDIES, "")
+    words = [name for name in inspect.signature(study).parameters if name not in CIRCUMSTANCES]
+    check_arguments("study", study, options, only=words)
+    return study, options
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise a UsageError for words that nothing would read, and for a rule that cannot train the network."""
+    if "study" in config:
+        study_of(config)
+        return
     _check_data(config["data"])
     make, _ = _network(config, [1], 2)
     _rule(config)
@@ -122,7 +136,14 @@ def _check_fit(config: Mapping[str, Any], shape: Sequence[int], rates: Mapping[s
 
 
 def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The five sections with every default written out, so that a record keeps its meaning when a default changes."""
+    """The five sections with every default written out, so that a record keeps its meaning when a default changes.
+
+    Of a study its one section.
+    """
+    if "study" in config:
+        study = STUDIES.get(config["study"].get("name", ""))
+        defaults = {} if study is None else _defaults(study, config["study"], CIRCUMSTANCES)
+        return {"study": {**defaults, **config["study"]}}
     optimizer = {"name": "sgd", **config["optimizer"]}
     network = _defaults(NETWORKS[config["network"].get("name", "mlp")], config["network"], ("inputs", "outputs"))
     rule = rules.registry()[config["rule"].get("name", "KernelizedBottleneck")]
@@ -144,7 +165,8 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
 def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
     parameters = {name: p for name, p in inspect.signature(make).parameters.items() if p.kind in named}
-    return {name: _plain(p.default) for name, p in parameters.items() if name not in (*without, *given)}
+    left = {name: p.default for name, p in parameters.items() if name not in (*without, *given)}
+    return {name: _plain(default) for name, default in left.items() if default is not inspect.Parameter.empty}
 
 
 def _plain(value: Any) -> Any:
@@ -201,7 +223,9 @@ def check_arguments(
             near = difflib.get_close_matches(key, parameters, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(parameters)}"
             raise UnknownKeyError(f"unknown key {section}.{key}; {hint}")
-    fields: dict[str, Any] = {name: (p.annotation, p.default) for name, p in parameters.items()}
+    fields: dict[str, Any] = {
+        name: (p.annotation, ... if p.default is p.empty else p.default) for name, p in parameters.items()
+    }
     strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
     try:
         pydantic.create_model(section, __config__=strict, **fields).model_validate(dict(options))

@@ -8,8 +8,8 @@ from pathlib import Path
 from infohebb.errors import UsageError
 from infohebb.experiments.build import build_network, build_rule
 from infohebb.experiments.job import Job, Options, checkpoints
-from infohebb.experiments.measure import final_scores, of_job, prepare, train_words
-from infohebb.experiments.pictures import Samples
+from infohebb.experiments.measure import final_scores, prepare, train_words
+from infohebb.experiments.pictures import Samples, count_blocks
 from infohebb.experiments.record import Record
 from infohebb.files import write_arrays
 from infohebb.networks import alone, side_by_side
@@ -38,7 +38,7 @@ def measure_together(jobs: Sequence[Job], options: Options) -> list[Record]:
         with seeded(seed, device):
             networks.append(build_network(first.config, data.input_shape, data.outputs).to(device))
     together = side_by_side(networks)
-    samples = Samples(data, len(list(together.named_blocks())))
+    samples = Samples(data, count_blocks(together))
     before = [samples.grams(network, "before") for network in networks[:PICTURED]]
     del networks
     reset_peak_memory(device)
@@ -66,7 +66,7 @@ def measure_together(jobs: Sequence[Job], options: Options) -> list[Record]:
         save_weights(checkpoints(job), len(curves["epoch"]), network, config)
         records.append(
             Record(
-                **of_job(job),
+                **job.words,
                 final={name: values[place] for name, values in final.items()},
                 curves=split_curves(curves, place),
                 config=ground.config,

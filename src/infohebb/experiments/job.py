@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from infohebb.experiments.recipe import Config
 
@@ -37,6 +38,22 @@ class Job:
     path: Path
     overrides: Sequence[str] = ()
     origin: str | None = None
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What a record says of it."""
+        names = {"recipe": self.recipe, "row": self.row, "seed": self.seed, "published": self.published}
+        return {**names, "origin": self.origin, "overrides": list(self.overrides)}
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it calls a study, instead of training a network."""
+        return "study" in self.config
+
+    @property
+    def is_together(self) -> bool:
+        """Whether its network is trained beside those of the other seeds."""
+        return bool(self.config.get("training", {}).get("side_by_side"))
 
     @property
     def title(self) -> str:

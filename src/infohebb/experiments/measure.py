@@ -9,7 +9,7 @@ import torch
 from infohebb.data import DataSet
 from infohebb.experiments.build import build_data, build_diagnosis, build_network, build_rule, resolved
 from infohebb.experiments.job import Job, Options, checkpoints
-from infohebb.experiments.pictures import Samples
+from infohebb.experiments.pictures import Samples, count_blocks
 from infohebb.experiments.provenance import commit, versions
 from infohebb.experiments.record import Record
 from infohebb.files import write_arrays
@@ -53,7 +53,7 @@ def measure(job: Job, options: Options) -> Record:
     with seeded(job.seed, device):
         network = build_network(job.config, data.input_shape, data.outputs).to(device)
         rule = build_rule(job.config)
-        samples = Samples(data, len(list(network.named_blocks())))
+        samples = Samples(data, count_blocks(network))
         arrays = {"labels": samples.labels, **samples.grams(network, "before")}
         reset_peak_memory(device)
         curves = train(
@@ -70,7 +70,7 @@ def measure(job: Job, options: Options) -> Record:
     peak, method = peak_memory(device)
     write_arrays(job.path.with_suffix(".npz"), {**arrays, **samples.grams(network, "after")})
     return Record(
-        **of_job(job),
+        **job.words,
         final=final_scores(network, data, curves, ground.held_out),
         curves=curves,
         config=ground.config,
@@ -85,12 +85,6 @@ def measure(job: Job, options: Options) -> Record:
 def train_words(job: Job) -> dict[str, Any]:
     """The job's training section, as far as it is `train`'s."""
     return {key: value for key, value in job.config["training"].items() if key != "side_by_side"}
-
-
-def of_job(job: Job) -> dict[str, Any]:
-    """What a record says of its job."""
-    names = {"recipe": job.recipe, "row": job.row, "seed": job.seed, "published": job.published}
-    return {**names, "origin": job.origin, "overrides": list(job.overrides)}
 
 
 def final_scores(network: Any, data: DataSet, curves: dict[str, Any], held_out: str) -> dict[str, Any]:

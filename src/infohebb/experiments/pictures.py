@@ -2,13 +2,18 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from infohebb.data import DataSet
 from infohebb.functional.kernels import cosine_gram
 from infohebb.networks import Layered
 
 BYTES = 150_000  # for all matrices of one run
+
+
+def count_blocks(network: nn.Module) -> int:
+    """How many blocks there are pictures of."""
+    return len(list(network.named_blocks())) if isinstance(network, Layered) else 0
 
 
 class Samples:
@@ -20,8 +25,13 @@ class Samples:
         self.labels, index = _sorted_by_class(split.targets.cpu(), data.classes, min(100, most))
         self.inputs = data.normalise(split.inputs[index.to(split.inputs.device)]).float()
 
-    def grams(self, network: Layered, when: str) -> dict[str, np.ndarray]:
-        """Cosine similarities of each block's activity, minus its mean over samples: (k × k), half precision."""
+    def grams(self, network: nn.Module, when: str) -> dict[str, np.ndarray]:
+        """Cosine similarities of each block's activity, minus its mean over samples: (k × k), half precision.
+
+        Nothing of a network without blocks, nor of several side by side.
+        """
+        if not isinstance(network, Layered) or network.networks is not None:
+            return {}
         found, x = {}, self.inputs
         with torch.no_grad():
             for position, (_, block) in enumerate(network.named_blocks(), 1):

@@ -1,7 +1,8 @@
 """Recipes: data, not code. One TOML file per published table, the paper's number in each row.
 
 Each section of a row is the keyword arguments of one constructor, laid over the same section of `[base]`; a row that
-names another network, rule or optimizer than the base starts from that one's own defaults.
+names another network, rule or optimizer than the base starts from that one's own defaults. A row of a study has one
+section, `study`: the arguments of a function of `infohebb.experiments.studies`.
 """
 
 import fnmatch
@@ -27,13 +28,14 @@ class _Strict(pydantic.BaseModel):
 
 
 class Sections(_Strict):
-    """Keyword arguments of data set, network, rule, optimizer and training loop."""
+    """Keyword arguments of data set, network, rule, optimizer and training loop, or of a study."""
 
     data: dict[str, Any] = {}
     network: dict[str, Any] = {}
     rule: dict[str, Any] = {}
     optimizer: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    study: dict[str, Any] = {}
 
 
 class Row(Sections):
@@ -54,7 +56,10 @@ class Recipe(_Strict):
     row: list[Row]
 
     def config(self, row: Row) -> Config:
-        """The row's sections laid over the base's."""
+        """The row's sections laid over the base's; of a study, that one section."""
+        study = _lay_over(self.base.study, row.study)
+        if study:
+            return {"study": study}
         return {section: _lay_over(getattr(self.base, section), getattr(row, section)) for section in SECTIONS}
 
 
@@ -109,6 +114,10 @@ def parse_recipe(text: bytes, place: str) -> Recipe:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError(f"{place}: two rows are named {twice[0]!r}")
+    for row in recipe.row:
+        others = [section for section in SECTIONS if getattr(row, section)]
+        if others and (row.study or recipe.base.study):
+            raise RecipeError(f"{place}: row {row.name!r}: a study trains no network; leave out {', '.join(others)}")
     for name in names:
         if not all(part.strip(".") and part == part.strip() for part in name.split("/")):
             raise RecipeError(f"{place}: row name {name!r} is no dataset/method/mode")
@@ -155,7 +164,7 @@ def override(config: Config, settings: Iterable[str]) -> Config:
         if not equals or len(keys) < 2 or "" in keys:
             raise WrongTypeError(f"--set {setting}: write section.key=value, such as training.epochs=5")
         if keys[0] not in changed:
-            raise UnknownKeyError(f"--set {setting}: no section {keys[0]!r}; sections: {', '.join(SECTIONS)}")
+            raise UnknownKeyError(f"--set {setting}: no section {keys[0]!r}; sections: {', '.join(changed)}")
         if keys in chosen:
             raise WrongTypeError(f"--set {setting}: {path.strip()} is {chosen[keys]!r} already; give it once")
         chosen[keys] = _value(text.strip())

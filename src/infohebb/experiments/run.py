@@ -22,6 +22,7 @@ from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
 from infohebb.experiments.recipe import Config, Recipe, Row, override, select_rows
 from infohebb.experiments.record import Record, read_record, record_path, write_record
+from infohebb.experiments.study import conduct
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
 
@@ -39,6 +40,9 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
         title, published = row.name, None if changed else row.published
         with _naming(f"{name} {title}"):
             config = override(recipe.config(row), options.settings)
+            if "study" in config and (options.arrays is not None or options.diagnose is not None):
+                word = "--diagnose" if options.arrays is None else "--data"
+                raise UsageError(f"a study trains no network, and takes no {word}; choose other rows by --only")
             if options.arrays is not None:
                 config["data"] = own_data(options.arrays, config, recipe.config(row))
             check_config(config)
@@ -108,7 +112,7 @@ def _together(each: Iterable[Job], options: Options) -> Iterator[list[Job]]:
     """
     for row, of_row in itertools.groupby(each, key=lambda job: job.row):
         listed = list(of_row)
-        if not listed[0].config["training"].get("side_by_side"):
+        if not listed[0].is_together:
             yield from ([job] for job in listed)
             continue
         if options.diagnose is not None:
@@ -121,7 +125,7 @@ def _together(each: Iterable[Job], options: Options) -> Iterator[list[Job]]:
 
 def run_together(jobs: Sequence[Job], options: Options) -> list[Record]:
     """A job by itself, or networks side by side: from their last checkpoint, or from the start."""
-    if jobs[0].path.exists() or not jobs[0].config["training"].get("side_by_side"):
+    if jobs[0].path.exists() or not jobs[0].is_together:
         return [run_job(job, options) for job in jobs]
     with contextlib.ExitStack() as inside:
         inside.enter_context(_naming(jobs[0].title))
@@ -147,11 +151,16 @@ def run_job(job: Job, options: Options) -> Record:
         lacking = options.diagnose is not None and "alignment" not in record.curves
         options.tell(f"{job.title}: done before{', not diagnosed' if lacking else ''}, {job.path}")
         return same_config(record, job)
-    with _naming(job.title), held(checkpoints(job) / "lock"):
-        record = measure(job, options)
+    with _naming(job.title), held(_lock(job)):
+        record = conduct(job, options) if job.is_study else measure(job, options)
         _keep(record, job, options)
         drop_state(checkpoints(job))
     return record
+
+
+def _lock(job: Job) -> Path:
+    """In the folder of its checkpoints, which a study has none of."""
+    return job.path.with_suffix(".lock") if job.is_study else checkpoints(job) / "lock"
 
 
 @contextlib.contextmanager
@@ -168,10 +177,11 @@ def same_config(record: Record, job: Job) -> Record:
     """The record.  Raises RecordConflictError unless it was made with the job's configuration."""
     old, new = resolved(record.config), resolved(job.config)
     for section, wanted in new.items():
-        for key in sorted((set(wanted) | set(old[section])) - ({"path"} if "md5" in wanted else set())):
-            if old[section].get(key) != wanted.get(key):
+        before = old.get(section, {})
+        for key in sorted((set(wanted) | set(before)) - ({"path"} if "md5" in wanted else set())):
+            if before.get(key) != wanted.get(key):
                 raise RecordConflictError(
-                    f"{job.path} was made with {section}.{key} = {old[section].get(key)!r}, not {wanted.get(key)!r}; "
+                    f"{job.path} was made with {section}.{key} = {before.get(key)!r}, not {wanted.get(key)!r}; "
                     "records are written once: choose another folder with --out"
                 )
     return record
