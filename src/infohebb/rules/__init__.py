@@ -7,6 +7,7 @@ from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.rules.direct_feedback_alignment import DirectFeedbackAlignment
 from infohebb.rules.feedback_alignment import FeedbackAlignment
 from infohebb.rules.kernelized_bottleneck import KernelizedBottleneck
+from infohebb.rules.kernelized_bottleneck_online import KernelizedBottleneckOnline
 from infohebb.rules.last_layer import LastLayer
 from infohebb.rules.layered import LayeredRule
 from infohebb.rules.layerwise_classification import LayerwiseClassification
@@ -19,6 +20,7 @@ __all__ = [
     "DirectFeedbackAlignment",
     "FeedbackAlignment",
     "KernelizedBottleneck",
+    "KernelizedBottleneckOnline",
     "LastLayer",
     "LayeredRule",
     "LayerwiseClassification",
