@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from infohebb import MLP, Backprop, KernelizedBottleneck, LastLayer, LocalClassifier, train
+from infohebb import MLP, Backprop, KernelizedBottleneck, KernelizedBottleneckOnline, LastLayer, LocalClassifier, train
 from infohebb.errors import (
     GroupingError,
     LabelError,
@@ -382,6 +382,53 @@ def test_partial_fit_takes_one_sample_at_a_time(rule):
         model.partial_fit(sample[None], [label], classes=[0, 1, 2])
     assert np.isfinite(model.predict_proba(X)).all()
     assert model.n_iter_ == 6
+
+
+def test_a_rule_on_single_samples_takes_a_stream_in_its_order_whatever_the_calls():
+    rule = KernelizedBottleneckOnline(sigma=0.5)
+    once = small(rule).partial_fit(X[::5], Y[::5], classes=[0, 1, 2])
+    often = small(rule)
+    for sample, label in zip(X[::5], Y[::5], strict=True):
+        often.partial_fit(sample[None], [label], classes=[0, 1, 2])
+    assert_same(once, often)
+    assert often.rule_.teaching.stimuli == 30
+    backward = small(rule).partial_fit(X[::-5], Y[::-5], classes=[0, 1, 2])
+    assert not torch.equal(backward.network_.readout.weight, once.network_.readout.weight)
+
+
+def test_a_rule_on_single_samples_fits_each_of_them_in_random_order_once_an_epoch():
+    rule = KernelizedBottleneckOnline(sigma=0.5)
+    model = small(rule, epochs=2).fit(X, Y)
+    assert model.rule_.teaching.stimuli == 300
+    assert_same(model, small(rule, epochs=2).fit(X, Y))
+    in_order = small(rule).partial_fit(X, Y, classes=[0, 1, 2])
+    assert not torch.equal(small(rule, epochs=1).fit(X, Y).network_.readout.weight, in_order.network_.readout.weight)
+    assert small(rule, epochs=10).fit(X, Y).score(X, Y) > 0.9
+
+
+class Watcher(LastLayer):
+    """A rule on windows that writes down what it is given."""
+
+    consumes = "window"
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def learn(self, network, inputs, targets, **options):
+        self.seen.append((inputs, targets))
+        return super().learn(network, inputs, targets, **options)
+
+
+def test_a_rule_on_windows_has_a_batch_in_sight_that_slides_by_one():
+    model = small(Watcher(), batch=4).partial_fit(X[:10], Y[:10], classes=[0, 1, 2])
+    assert [inputs.tolist() for inputs, _ in model.rule_.seen] == [X[first : first + 4].tolist() for first in range(7)]
+    model.partial_fit(X[:3], Y[:3])
+    assert torch.equal(model.rule_.seen[-1][0], torch.from_numpy(X[:3]))
+    shuffled = small(Watcher(), batch=4, epochs=1).fit(X, Y).rule_.seen
+    assert len(shuffled) == 147
+    assert torch.equal(shuffled[0][0][1:], shuffled[1][0][:3])
+    assert not torch.equal(shuffled[0][0], torch.from_numpy(X[:4]))
 
 
 def test_partial_fit_knows_its_classes():

@@ -32,6 +32,7 @@ from infohebb.training.seeding import seeded
 from infohebb.training.sources import LoaderSource, Pair
 
 MOST_GROUPS = 32
+STREAMED = ("sample", "window")
 LOCAL_RATE, READOUT_RATE = 1e-3, 1e-2
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
     "rule": (
@@ -67,8 +68,9 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     normalisation: a number that divides each width, 0 for no normalisation; None is the largest number, up to 32, that
     leaves two neurons or more in each group, and no normalisation where there is none (nor of 2 groups for the cosine
     kernel, which learns nothing of them); a KernelizedBottleneck with groups of its own has those. `nonlinearity`: one
-    of MLP's. `epochs`: passes over the data, in batches of `batch`. `optimizer`: one of torch's, by name, or a dict of
-    name and options. `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the
+    of MLP's. `epochs`: passes over the data, in batches of `batch`; a rule that consumes samples takes them one by one
+    in random order, one that consumes windows has `batch` of them in sight. `optimizer`: one of torch's, by name, or a
+    dict of name and options. `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the
     optimizer's options have no `lr` either, is 1e-2 for kind "readout" and 1e-3 for the others. With `warm_start`
     another `fit` goes on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are
     left alone. `verbose` shows a progress bar on a terminal.
@@ -115,23 +117,25 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         """
         first = not (self.warm_start and hasattr(self, "network_"))
         X, y = self._check(X, y, reset=first)
-        return self._learn(X, y, np.unique(y) if first else None, self.epochs)
+        return self._learn(X, y, np.unique(y) if first else None, self.epochs, shuffle=True)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> "LocalClassifier":
         """One pass over X (n, features) and y (n), going on with weights, rule and optimizer as they are.
 
         The first call needs `classes`, all labels that will ever come. n calls with the same data are what `fit` with
-        n epochs does. One sample will do, but a rule that compares samples teaches then the readout only.
+        n epochs does, for a rule that consumes batches; one sample will do, but if it compares samples it then teaches
+        the readout only. For a rule that consumes samples or windows the calls are one stream, taken in its order (a
+        window does not reach back into an earlier call).
         Raises LabelError for labels that are not among the classes, and the errors of `fit`.
         """
         first = not hasattr(self, "network_")
         X, y = self._check(X, y, reset=first)
         given = all_classes(classes) if first or classes is not None else None
         if first:
-            return self._learn(X, y, given, 1)
+            return self._learn(X, y, given, 1, shuffle=False)
         if given is not None and not np.array_equal(self.classes_, given):
             raise LabelError(f"classes {classes} are not those of the first call, {self.classes_}; leave them out")
-        return self._learn(X, y, None, 1)
+        return self._learn(X, y, None, 1, shuffle=False)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class (m,) of each sample of X (m, features)."""
@@ -192,13 +196,19 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
             raise MismatchError("learning_rate and the optimizer's lr are both given; leave one out")
         return {"lr": self.learning_rate, **options}
 
-    def _learn(self, X: Any, y: np.ndarray, classes: np.ndarray | None, epochs: int) -> "LocalClassifier":
-        """Go on with X (n, features) and y (n), or begin anew if `classes` (k,) are given."""
+    def _learn(
+        self, X: Any, y: np.ndarray, classes: np.ndarray | None, epochs: int, *, shuffle: bool
+    ) -> "LocalClassifier":
+        """Go on with X (n, features) and y (n), or begin anew if `classes` (k,) are given.
+
+        Batches are always shuffled, samples and windows if `shuffle`.
+        """
         keep_freed_memory()
         labels = numbered(y, self.classes_ if classes is None else classes)
         if classes is not None:
             self._start(X, classes)
-        source = LoaderSource(Rows(X, torch.from_numpy(labels), int(self.batch)), *home_of(self.network_))
+        rows = Rows(X, torch.from_numpy(labels), int(self.batch), self.rule_.consumes, shuffle)
+        source = LoaderSource(rows, *home_of(self.network_))
         title, show = type(self.rule_).__name__, bool(self.verbose)
         with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
             for epoch in range(1, epochs + 1):
@@ -228,18 +238,36 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class Rows:
-    """Batches of the rows of X (n, features), an array or a sparse matrix, with their labels, in random order."""
+    """Rows of X (n, features), an array or a sparse matrix, with their labels, as a rule consumes them.
+
+    Batches of `size` in random order; samples one by one or windows of `size` that slide by one, in random order if
+    `shuffle`.
+    """
 
     X: Any
     labels: Int64[Tensor, "n"]
     size: int
+    consumes: str = "batch"
+    shuffle: bool = True
 
     def __iter__(self) -> Iterator[Pair]:
+        for index in self._parts():
+            yield torch.from_numpy(dense(self.X[index.numpy()])), self.labels[index]
+
+    def _parts(self) -> Iterator[Tensor]:
         numbers = torch.arange(len(self.labels))
-        for index, labels in batches(Split(numbers, self.labels), self.size, shuffle=True):
-            yield torch.from_numpy(dense(self.X[index.numpy()])), labels
+        if self.consumes not in STREAMED:
+            yield from (index for index, _ in batches(Split(numbers, self.labels), self.size, shuffle=True))
+        else:
+            order = torch.randperm(len(numbers)) if self.shuffle else numbers
+            yield from order.unfold(0, self._window(), 1)
+
+    def _window(self) -> int:
+        return 1 if self.consumes == "sample" else min(self.size, len(self.labels))
 
     def __len__(self) -> int:
+        if self.consumes in STREAMED:
+            return len(self.labels) - self._window() + 1
         return count_batches(len(self.labels), self.size)
 
 

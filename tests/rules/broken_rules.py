@@ -473,6 +473,114 @@ class MixesKernels(Honest):
         return gradients
 
 
+def refuse_maps_and_batches(network):
+    """What the small rules on streams are not made for."""
+    if any(block.batch_norm is not None or block.geometry is not None for block in network.blocks):
+        raise MismatchError("no batch to normalise by, and no maps, please")
+
+
+class OneByOne(Honest):
+    """Honest too: from single samples, each neuron learns by how it and its inputs differ from their own averages."""
+
+    consumes = "sample"
+    order_matters = True
+    advances = ("pre_traces", "post_traces")
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("pre_traces", torch.zeros(3, 64))
+        self.register_buffer("post_traces", torch.zeros(3, 64))
+
+    def attach(self, network):
+        super().attach(network)
+        refuse_maps_and_batches(network)
+        self.to(next(network.parameters()).dtype)
+
+    def context(self, network, inputs, targets):
+        return list(network.blocks)
+
+    def local_step(self, block, response, context):
+        place = next(position for position, here in enumerate(context) if here is block)
+        kept = self.pre_traces[place, : block.weight.shape[1]], self.post_traces[place, : block.width]
+        pre_average, post_average = (trace.clone()[None] for trace in kept)
+        for trace, now in zip(kept, (response.pre[0], response.hidden[0]), strict=True):
+            trace.lerp_(now, 0.5)
+        signals = {**block_signals(block, response), "post": response.hidden}
+        return LocalStep({**signals, "pre_average": pre_average, "post_average": post_average}, {})
+
+    def update(self, signals, precision="fp32"):
+        if "error" in signals:
+            return super().update(signals, precision)
+        error = (signals["post"] - signals["post_average"]) * (signals["post"].square() - 1)
+        return super().update({"pre": signals["pre"] - signals["pre_average"], "error": error})
+
+
+class ReadsOthersTraces(OneByOne):
+    """Each neuron compares itself with the average of the one beside it."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "post_average": step.signals["post_average"].roll(1, 1)})
+
+
+class ReadsOtherInputs(OneByOne):
+    """Each synapse compares its input with the average of the one beside it."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "pre_average": step.signals["pre_average"].roll(1, 1)})
+
+
+class RemembersInputsMixed(OneByOne):
+    """Calls presynaptic what came in now and before, mixed."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "pre": step.signals["pre"] + 0.1 * step.signals["pre_average"]})
+
+
+class Remembers(Honest):
+    """Honest too: from a window, each neuron drifts from what it was when others of the window were there."""
+
+    consumes = "window"
+    order_matters = True
+    broadcasts = frozenset({"third_factor"})
+
+    def attach(self, network):
+        super().attach(network)
+        refuse_maps_and_batches(network)
+
+    def local_step(self, block, response, context):
+        seen = block_signals(block, response)
+        signals = {name: value[-1:] if name == "pre" else value for name, value in seen.items()}
+        post = response.hidden.flatten(1)
+        third_factor = (post[:-1] - post[-1]).square().mean(1).neg().exp()[None]
+        kept = {"post": post[-1:], "memory": post[:-1].clone(), "third_factor": third_factor}
+        return LocalStep({**signals, **kept}, {})
+
+    def update(self, signals, precision="fp32"):
+        if "error" in signals:
+            return super().update(signals, precision)
+        apart = signals["third_factor"] @ (signals["memory"] - signals["post"])
+        return super().update({**{k: v for k, v in signals.items() if k != "memory"}, "error": apart})
+
+
+class AveragesWindows(Remembers):
+    """Calls presynaptic the mean of what came in."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "pre": response.pre.mean(0, keepdim=True)})
+
+
+class MixesMemories(Remembers):
+    """Each neuron remembers what the one beside it was."""
+
+    def local_step(self, block, response, context):
+        step = super().local_step(block, response, context)
+        return step._replace(signals={**step.signals, "memory": step.signals["memory"].roll(1, 1)})
+
+
 BROKEN = {  # which promises each breaks: these, and no other
     NeedsArgument: {"builds without arguments"},
     HalfWritten: {"builds without arguments"},
@@ -507,6 +615,11 @@ BROKEN = {  # which promises each breaks: these, and no other
     ShiftsMaps: {"presynaptic signals are what came in"},
     MixesChannels: {"postsynaptic signals are the neurons own"},
     MixesInputs: {"presynaptic signals are what came in"},
+    ReadsOthersTraces: {"postsynaptic signals are the neurons own"},
+    ReadsOtherInputs: {"presynaptic signals are what came in"},
+    RemembersInputsMixed: {"presynaptic signals are what came in"},
+    AveragesWindows: {"presynaptic signals are what came in"},
+    MixesMemories: {"postsynaptic signals are the neurons own"},
     LateralMixer: {"postsynaptic signals are the neurons own"},
     MixesUnderOneFactor: {"postsynaptic signals are the neurons own"},
     MixesTwoNeurons: {"postsynaptic signals are the neurons own"},

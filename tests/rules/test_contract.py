@@ -2,13 +2,14 @@
 
 import pytest
 
-from infohebb import KernelizedBottleneck, rules
+from infohebb import KernelizedBottleneck, KernelizedBottleneckOnline, rules
 from infohebb.errors import MismatchError, UnknownNameError, UsageError
 from infohebb.rules import LearningRule
 from infohebb.testing import PROMISES, check_rule, example_networks, import_rule
-from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, Waits
+from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, OneByOne, Remembers, Waits
 
-WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | {"trains some network", "learns blobs"}
+WORDS_ONCE = {"trains some network", "learns blobs"}
+WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | WORDS_ONCE
 
 
 def broken(rule):
@@ -55,6 +56,37 @@ def test_an_honest_rule_holds_on_every_network(rule):
     checks = check_rule(rule)
     assert {check.network for check in checks} == {*example_networks(rule.network_type), "-", "blobs"}
     assert all(str(check).startswith("holds  ") for check in checks)
+
+
+@pytest.mark.parametrize("rule", [OneByOne, Remembers], ids=lambda rule: rule.__name__)
+def test_an_honest_rule_that_learns_from_a_stream_holds_where_it_is_not_refused(rule):
+    checks = check_rule(rule)
+    refused = {check.network for check in checks if check.promise.startswith("refused")}
+    assert refused < {name for name in example_networks(rule.network_type) if "conv" in name or name != "plain"}
+    assert {check.promise for check in checks if check.network == "plain"} == WORDS - WORDS_ONCE
+
+
+STREAMED = [
+    {},
+    {"form": "eligibility"},
+    {"form": "mean_activity"},
+    {"form": "trace", "groups": 4, "power": 0.8},
+    {"form": "trace", "groups": 4, "power": 0.8, "gate": False},
+    {"form": "eligibility", "groups": 4, "power": 0.8},
+]
+
+
+@pytest.mark.parametrize("options", STREAMED, ids=str)
+def test_configurations_of_the_online_rule_keep_the_contract(options):
+    checks = check_rule(lambda: KernelizedBottleneckOnline(**options), strict=False)
+    assert [str(check) for check in checks if check.broken] == []
+    refused = {check.network for check in checks if check.promise.startswith("refused")}
+    normalised = {"divisive norm", "dropout"} if options.get("form") == "mean_activity" else set()
+    assert {name for name in refused if "conv" not in name} == {
+        "residual",
+        "layer norm",
+        "batch norm, biases",
+    } | normalised
 
 
 @pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)

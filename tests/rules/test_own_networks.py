@@ -7,6 +7,7 @@ from torch import nn
 from functional import oracles
 from functional.oracles import assert_close
 from infohebb import KernelizedBottleneck, evaluate, load_network, rules, train
+from infohebb.errors import MismatchError
 from infohebb.networks import DivisiveNorm, Residual, from_sequential
 from infohebb.training import Checkpoints
 from rules.walk import LABELS, objective_terms
@@ -60,6 +61,10 @@ def test_every_rule_takes_a_step_in_it(make, name):
     sequential, rule = make(), rules.registry()[name]()
     frozen = next(sequential.parameters()).requires_grad_(False)
     network = from_sequential(sequential, IMAGE)
+    if rule.consumes == "sample":
+        with pytest.raises(MismatchError, match=r"blocks.0 (is a convolution|has batch or layer norm)"):
+            rule.attach(network)
+        return
     rule.attach(network)
     before = {key: tensor.clone() for key, tensor in sequential.state_dict().items()}
     learns = {parameter for group in rule.groups(network).values() for parameter in group}

@@ -39,7 +39,12 @@ def gaussian_similarity(change: Signal, sigma: float) -> Scalar:
 
 def pair_factor(k_z: Pairs, k_y: Pairs, kappa_z: Scalar, kappa_y: Scalar, sigma: float, gamma: float) -> Pairs:
     """M = -(1/σ²) (gamma (k_y - κ_y) - 2 (k_z - κ_z)) k_z, κ averages of the similarities."""
-    return (gamma * (k_y - kappa_y) - 2 * (k_z - kappa_z)) * k_z * (-1 / sigma**2)
+    return modulator(k_z, k_z - kappa_z, k_y - kappa_y, sigma, gamma)
+
+
+def modulator(k_z: Pairs, centred: Pairs, teaching: Pairs, sigma: float, gamma: float) -> Pairs:
+    """The same M from k_z, k_z - κ_z and k_y - κ_y."""
+    return torch.sub(centred, teaching, alpha=gamma / 2).mul_(k_z).mul_(2 / sigma**2)
 
 
 def two_points(third_factor: Factor, post: Post, post_before: Post, pre: Pre, pre_before: Pre) -> Rows:

@@ -9,6 +9,7 @@ from infohebb.rules.feedback_alignment import FeedbackAlignment
 from infohebb.rules.hsic_bottleneck import HSICBottleneck
 from infohebb.rules.hsic_memory import HSICMemory
 from infohebb.rules.kernelized_bottleneck import KernelizedBottleneck
+from infohebb.rules.kernelized_bottleneck_online import KernelizedBottleneckOnline
 from infohebb.rules.last_layer import LastLayer
 from infohebb.rules.layered import LayeredRule
 from infohebb.rules.layerwise_classification import LayerwiseClassification
@@ -23,6 +24,7 @@ __all__ = [
     "HSICBottleneck",
     "HSICMemory",
     "KernelizedBottleneck",
+    "KernelizedBottleneckOnline",
     "LastLayer",
     "LayeredRule",
     "LayerwiseClassification",

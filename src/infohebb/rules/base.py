@@ -19,9 +19,12 @@ Inputs = Float[Tensor, "m *features"]
 Targets = Int[Tensor, "m"] | Float[Tensor, "m n"]
 Signals = dict[str, Tensor]
 
-PRESYNAPTIC = frozenset({"pre"})  # one number per input; "bias_pre" is the one that a bias always receives
+PRESYNAPTIC = frozenset({"pre", "pre_average"})  # one number per input; "bias_pre" is what a bias always receives
 POSTSYNAPTIC = frozenset(
-    {"post", "memory", "gain", "error", "winners", "batch_normalised", "batch_scale", "layer_normalised"}
+    {
+        *("post", "post_average", "memory", "gain", "error", "winners"),
+        *("batch_normalised", "batch_scale", "layer_normalised"),
+    }
 )  # "geometry", which synapse of a map sees what, is a constant of the layer
 
 

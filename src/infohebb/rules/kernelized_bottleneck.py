@@ -14,18 +14,19 @@ G = dL/dK, and the kernel's coupling Q:     dL/dv = Q v
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from infohebb.errors import MismatchError, is_number, naming, unknown_name
+from infohebb.errors import MismatchError, unknown_name
 from infohebb.functional import grouping, hsic, kernels, plasticity
 from infohebb.functional.kernels import Kernel
-from infohebb.networks import Block, DivisiveNorm, Layered, Response
+from infohebb.networks import Block, Layered, Response
 from infohebb.networks.blocks import check_groups
 from infohebb.rules.base import Signals
-from infohebb.rules.layered import LayeredRule, LocalStep, block_signals, with_slope
+from infohebb.rules.grouped import GroupedRule
+from infohebb.rules.layered import LocalStep, block_signals, with_slope
 
 AGAINST_ITSELF = {"phsic": hsic.phsic_objective, "hsic": hsic.hsic_objective}
 AGAINST_INPUT = {
@@ -46,21 +47,6 @@ UNBALANCED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "inverse_frequency_labels": kernels.label_gram_inverse_frequency,
 }
 
-NUMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
-    "sigma": (lambda sigma: is_number(sigma) and sigma > 0, "a width above 0"),
-    "gamma": (is_number, "a finite number"),
-    "power": (lambda power: power is None or is_number(power), "a finite number"),
-    "delta": (lambda delta: delta is None or (is_number(delta) and delta >= 0), "a number of at least 0"),
-}
-
-
-class Grouping(NamedTuple):
-    """Groups of a block, the power of their variance in the kernel, and delta."""
-
-    groups: int
-    power: float
-    delta: float
-
 
 class Grams(NamedTuple):
     """What a batch hands to each block: Gram matrices of the targets and, where the objective needs it, the input."""
@@ -69,7 +55,7 @@ class Grams(NamedTuple):
     inputs: Tensor | None
 
 
-class KernelizedBottleneck(LayeredRule):
+class KernelizedBottleneck(GroupedRule):
     """Each block minimises pHSIC(Z, Z) - gamma pHSIC(Y, Z) by itself; the readout learns by its delta rule.
 
     `kernel` of the activity: "gaussian", "cosine", "linear", "gaussian_per_sqrt_dim", "gaussian_median", or a `Kernel`;
@@ -99,9 +85,8 @@ class KernelizedBottleneck(LayeredRule):
         input_kernel: str | Kernel | None = None,
         centre: bool = False,
     ):
-        super().__init__()
-        self.kernel, self.sigma, self.gamma, self.objective = kernel, sigma, gamma, objective
-        self.groups_per_block, self.power, self.delta, self.centre = groups, power, delta, centre
+        super().__init__(sigma, groups, power, delta, gamma)
+        self.kernel, self.objective, self.centre = kernel, objective, centre
         self.target_kernel, self.input_kernel = target_kernel, input_kernel
 
     def attach(self, network: Layered) -> None:
@@ -109,43 +94,14 @@ class KernelizedBottleneck(LayeredRule):
         super().attach(network)
         if str(self.objective) not in OBJECTIVES:
             raise unknown_name("objective", str(self.objective), OBJECTIVES)
-        for name, (fits, wanted) in NUMBERS.items():
-            if not fits(getattr(self, name)):
-                raise MismatchError(f"{name} {getattr(self, name)!r}: give {wanted}")
+        self.check_settings(network)
         for kernel in (self.kernel, self.kernel if self.input_kernel is None else self.input_kernel):
             named_kernel(kernel, self.sigma)
         target_gram(torch.tensor([0, 1]), 2, self.target_kernel, self.sigma)
-        for name, block in network.named_blocks():
-            settings = self.grouping(block)
-            if settings:
-                if block.width is not None:
-                    with naming(name):
-                        check_groups(settings.groups, block.width)
-            elif (self.power, self.delta) != (None, None):
-                raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
-            check_agreement(name, settings, block.divisive_norm)
 
-    def grouping(self, block: Block) -> Grouping | None:
-        """The block's groups in the kernel: the rule's own, or those of its divisive norm; None for a plain kernel."""
-        norm = block.divisive_norm
-        groups = (norm.groups if norm else None) if self.groups_per_block is None else self.groups_per_block
-        if groups is None:
-            return None
-        power = (1 - norm.power if norm else 0.5) if self.power is None else self.power
-        delta = (norm.delta if norm else 1.0) if self.delta is None else self.delta
-        return Grouping(groups, power, delta)
-
-    def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
-        """A divisive norm by which this rule can group: its own groups, power and delta in place of those given.
-
-        None for 2 groups that were not asked for, if the kernel learns nothing of them.
-        """
-        power = None if self.power is None else 1 - self.power
-        given = {"groups": self.groups_per_block, "power": power, "delta": self.delta}
-        own = {key: value for key, value in given.items() if value is not None}
-        norm = {**(norm or {}), **own}
-        fits = "groups" in own or norm.get("groups", 0) > (2 if self.kernel == "cosine" else 1)
-        return norm if fits else None
+    def fewest_groups(self) -> int:
+        """The cosine kernel learns nothing of 2."""
+        return 3 if self.kernel == "cosine" else 2
 
     def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
         """Gram matrices of the targets and, for a bottleneck, of the network's input."""
@@ -247,14 +203,3 @@ def target_gram(
     if isinstance(kernel, str) and kernel in UNBALANCED:
         return UNBALANCED[kernel](targets, kernels.class_frequencies(targets, classes, dtype))
     return named_kernel(kernel, sigma).gram(torch.eye(classes, dtype=dtype, device=targets.device)[targets])
-
-
-def check_agreement(name: str, settings: Grouping | None, norm: DivisiveNorm | None) -> None:
-    """Raise MismatchError unless a rule's grouping is that of the block's divisive norm, where it has one."""
-    if settings is None or norm is None:
-        return
-    if (settings.groups, settings.delta) != (norm.groups, norm.delta) or abs(settings.power - 1 + norm.power) > 1e-9:
-        raise MismatchError(
-            f"{name}: the rule groups by {tuple(settings)}, its divisive norm by "
-            f"{(norm.groups, 1 - norm.power, norm.delta)} (groups, power, delta); leave them out of the rule"
-        )

@@ -17,6 +17,7 @@ from infohebb.training.seeding import seeded
 SAMPLES, CLASSES = 6, 3
 IMAGE = (2, 4, 4)
 LONGEST_WAIT = 64  # calls of `learn`
+STREAMED = 3  # samples that a rule takes one by one after it no longer waits: what it keeps of them is there then
 Make = Callable[[], LearningRule]
 
 
@@ -36,19 +37,27 @@ class Case:
     def learn(self, *, record: bool = False, order: Tensor | None = None, seed: int = 1) -> Diagnostics:
         """Learn from the batch, with empty gradients before, until the rule no longer waits.
 
+        A rule that consumes samples is given them one by one, over and over, and some more when it no longer waits;
+        one that consumes windows is given the batch as one, of which the last sample is current.
         Raises AssertionError for a gradient while it waits, and where it waits for ever.
         """
         order = torch.arange(len(self.inputs)) if order is None else order
+        singly = self.rule.consumes == "sample"
+        more = STREAMED if singly else 0
         for call in range(LONGEST_WAIT):
             for parameter in self.parameters().values():
                 parameter.grad = None
+            now = order[call % len(order)][None] if singly else order
             with seeded(seed + call):
-                seen = self.rule.learn(self.network, self.inputs[order], self.targets[order], record=record)
+                seen = self.rule.learn(self.network, self.inputs[now], self.targets[now], record=record)
                 self.random_states.append(torch.get_rng_state())
-            if not seen.waiting:
+            if not seen.waiting and more == 0:
                 return seen
-            assert not self.gradients(), f"the gradient of {next(iter(self.gradients()))} is filled while waiting"
-        raise AssertionError(f"still waits after {LONGEST_WAIT} batches")
+            more -= not seen.waiting
+            assert not (seen.waiting and self.gradients()), (
+                f"the gradient of {next(iter(self.gradients()))} is filled while waiting"
+            )
+        raise AssertionError(f"still waits after {LONGEST_WAIT} calls of learn")
 
     def learn_twice(self) -> Diagnostics:
         """Learn from the batch, then once more with all that the rule keeps of it; records the second time."""

@@ -66,7 +66,8 @@ def _check_role(case: Case, layer: str, name: str, signal: Tensor) -> None:
     norm = getattr(module, "divisive_norm", None)
     neurons = getattr(module, "width", None) or len(module.get_parameter("weight"))
     factors = norm.groups if norm is not None else neurons // 2
-    most = SAMPLES * (factors if name == "third_factor" else SAMPLES)
+    samples = 2 if case.rule.consumes == "sample" else SAMPLES  # the one that is there, and one that is kept
+    most = samples * (factors if name == "third_factor" else samples)
     assert signal.numel() <= most, f"{layer}: {name} broadcasts {signal.numel()} numbers, more than {most}"
 
 
@@ -76,13 +77,16 @@ def by_neuron(signal: Tensor, neurons: int) -> Tensor:
 
 
 def _nudge(signals: Signals, roles: frozenset[str], position: int, neurons: int) -> Signals:
-    """Signals with those of the given roles changed at one neuron; which one won a pool is turned round."""
+    """Signals with those of the given roles changed at one neuron; which one won a pool is turned round.
+
+    Each signal changes by other numbers, for some act by their difference.
+    """
     changed = dict(signals)
-    for name in roles & signals.keys():
+    for place, name in enumerate(sorted(roles & signals.keys()), 1):
         changed[name] = signals[name].clone()
         change = by_neuron(changed[name], neurons)[:, position]
         if change.is_floating_point():
-            change += torch.linspace(0.3, 0.7, change.numel(), dtype=change.dtype).square().view_as(change)
+            change += torch.linspace(0.3, 0.7, change.numel(), dtype=change.dtype).pow(1 + place).view_as(change)
         else:
             change.copy_(change.flip(-1))
     return changed
@@ -101,13 +105,29 @@ def _moves_only(moved: Tensor, row: int) -> bool:
 
 
 def presynaptic_signals_are_what_came_in(build: Build) -> None:
-    """The `pre` that is recorded for a block or the readout is what it received of the batch."""
-    received = build().received()
+    """The `pre` that is recorded for a block or the readout is what it received of the batch.
+
+    Of a rule that consumes samples or windows each row of it is what the layer received of one of them, and a
+    `pre_average` is a weighted sum of that, with the same weights for each input.
+    """
+    case = build()
+    received = case.received()
     for layer, signals in build().learn(record=True).signals.items():
         for name in PRESYNAPTIC & signals.keys() if layer in received else ():
-            pre = received[layer]
-            same = signals[name].shape == pre.shape and close(signals[name], pre, largest(received))
+            pre, got = received[layer], signals[name]
+            if name == "pre" and case.rule.consumes == "batch":
+                same = got.shape == pre.shape and close(got, pre, largest(received))
+            else:
+                same = got.shape[1:] == pre.shape[1:] and _made_of(got, pre, name, largest(received))
             assert same, f"{layer}: signal {name!r} is not what the layer received"
+
+
+def _made_of(rows: Tensor, received: Tensor, name: str, scale: float) -> bool:
+    """Whether each row is one of those received or, if it is an average, the same weighted sum of them everywhere."""
+    if name == "pre":
+        return all(any(close(row, each, scale) for each in received) for row in rows)
+    known, wanted = received.flatten(1), rows.flatten(1)
+    return close(wanted @ torch.linalg.pinv(known) @ known, wanted, scale)
 
 
 def postsynaptic_signals_are_the_neurons_own(build: Build) -> None:

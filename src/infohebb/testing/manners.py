@@ -1,6 +1,9 @@
 """Promises on gradients, state and seeds, and that a rule learns."""
 
+from collections.abc import Iterable
+
 import torch
+from torch import Tensor
 
 from infohebb.data import blobs
 from infohebb.errors import GroupingError, MismatchError
@@ -9,6 +12,8 @@ from infohebb.rules import LearningRule
 from infohebb.testing.cases import SAMPLES, Build, Make, close, largest
 from infohebb.training.evaluation import score
 from infohebb.training.seeding import seeded
+
+WINDOW = 8  # samples
 
 
 def fills_gradients(build: Build) -> None:
@@ -90,14 +95,14 @@ def batch_order_does_not_matter(build: Build) -> None:
 
 
 def learns_blobs(make: Make) -> None:
-    """Two Gaussian blobs are told apart, with Adam, after 40 epochs."""
+    """Two Gaussian blobs are told apart, with Adam, after 40 epochs, or few where a sample or window is one step."""
     data = blobs()
     with seeded(0):
         network, rule = _pair(make, data.input_shape, data.outputs)
         learning = [p for group in rule.groups(network).values() for p in group]
         optimizer = torch.optim.Adam(learning, lr=0.01)
-        for _ in range(40):
-            for part in torch.randperm(len(data.train.targets)).split(50):
+        for _ in range(40 if rule.consumes == "batch" else 4):
+            for part in _parts(torch.randperm(len(data.train.targets)), rule.consumes):
                 optimizer.zero_grad(set_to_none=True)
                 rule.learn(network, data.train.inputs[part], data.train.targets[part])
                 rule.finish(learning)
@@ -105,6 +110,13 @@ def learns_blobs(make: Make) -> None:
     assert data.test is not None
     accuracy = score(network, [data.test])[1]
     assert accuracy >= 90, f"only {accuracy:.1f} % right on two Gaussian blobs"
+
+
+def _parts(order: Tensor, consumes: str) -> Iterable[Tensor]:
+    """What one call of `learn` is given of an order: batches, single samples, or windows that slide by one."""
+    if consumes == "window":
+        return order.unfold(0, WINDOW, 1)
+    return order.split(1 if consumes == "sample" else 50)
 
 
 def _pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[MLP, LearningRule]:
