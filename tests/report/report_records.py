@@ -82,6 +82,17 @@ def diagnosed(row="mnist/gaussian/grouping+divnorm", seed=0, epochs=4, **options
     return record
 
 
+def study(row="gaussian/two_point/plain", seed=0, *, final=None, published=None, curves=None, **more):
+    """The record of a row that trains no network."""
+    fields = {
+        "recipe": "kib/online",
+        "final": final or {"cosine": 0.99 + 0.001 * seed, "scale": 1.01},
+        "curves": curves or {},
+        "config": {"study": {"name": "agreement", "draws": 10}},
+    }
+    return make_record(row, seed, published=published, **{**fields, **more})
+
+
 def save_pictures(path: Path, seed=0, per_class=8, classes=10):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), per_class)

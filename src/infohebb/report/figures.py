@@ -6,10 +6,15 @@ from infohebb.report.curves import learning_curve, objectives
 from infohebb.report.grams import gram_matrices
 from infohebb.report.plane import information_plane
 from infohebb.report.style import Group
-from infohebb.report.summary import Summary
+from infohebb.report.summary import Section, Summary
 from infohebb.report.together import methods_together
 
-__all__ = ["across_rows", "methods_together", "row_figures"]
+__all__ = ["across_rows", "methods_together", "row_figures", "section_figures"]
+
+
+def section_figures(section: Section) -> list[Group]:
+    """All that its rows' records hold the material for, several rows to a figure."""
+    return [group for group in (methods_together(section),) if group.drawings]
 
 
 def row_figures(row: Summary) -> list[Group]:

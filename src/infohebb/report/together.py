@@ -53,7 +53,7 @@ def _curves(rows: list[Summary], key: str) -> list[tuple[Summary, Series]]:
 
 
 def _drawing(section: Section, title: str, curves: list[tuple[Summary, Series]]) -> Drawing:
-    with_training, shared = len(curves) <= BOTH, _shared(row for row, _ in curves)
+    with_training, shared = len(curves) <= BOTH and not section.measure.study, _shared(row for row, _ in curves)
     lines = math.ceil(len(curves) / COLUMNS)
     with mpl.rc_context(LOOK):
         figure, axes = plot_canvas(f"{title}: methods side by side", "epoch", section.measure.label, legend=lines)
@@ -77,7 +77,7 @@ def _shared(rows: Iterable[Summary]) -> bool:
 
 
 def _caption(section: Section, curves: list[tuple[Summary, Series]], *, with_training: bool) -> str:
-    held_out = f"{section.measure.split.capitalize()} set"
+    held_out = section.measure.label if section.measure.study else f"{section.measure.split.capitalize()} set"
     words = [f"{held_out}; thin dashed lines: training set, while learning." if with_training else f"{held_out}."]
     if any(len(curve.runs) > 1 for _, curve in curves):
         words.append("Lines: mean over seeds; bands: smallest to largest.")
