@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from infohebb.errors import UsageError
 from infohebb.experiments.record import Record, read_records
 from infohebb.report.summary import MEASURES, Measure, Section, Spread, Summary
 
+COUNTED = re.compile(r"=\d+(\.\d+)?$")
 TRAINING = {measure.train_key for measure in MEASURES}
 
 
@@ -139,10 +141,20 @@ def _section(folder: str, recipe: str, measure: Measure, rows: dict[str, list[Re
 
 
 def _by_segments(names: Iterable[str]) -> list[str]:
-    """Each name once, by its first segment, then its second and so on, each in the order of its first coming."""
+    """Each name once, by its first segment, then its second and so on, each in the order of its first coming.
+
+    Segments such as N=4, which files put after N=16, go by their number.
+    """
     split = {name: name.split("/") for name in names}
-    places = [list(dict.fromkeys(column)) for column in itertools.zip_longest(*split.values())]
+    places = [_counted(list(dict.fromkeys(column))) for column in itertools.zip_longest(*split.values())]
     return sorted(split, key=lambda name: [place.index(part) for place, part in zip(places, split[name], strict=False)])
+
+
+def _counted(parts: list[str | None]) -> list[str | None]:
+    """Those that end in = and a number by that number, in the places that such have."""
+    found = [part for part in parts if part and COUNTED.search(part)]
+    inorder = iter(sorted(found, key=lambda part: float(part.rpartition("=")[2])))
+    return [next(inorder) if part in found else part for part in parts]
 
 
 def _section_order(key: tuple[str, str, Measure]) -> tuple[str, str, int, str, str]:
