@@ -82,6 +82,26 @@ def diagnosed(row="mnist/gaussian/grouping+divnorm", seed=0, epochs=4, **options
     return record
 
 
+def streamed(row="mnist/two_point/plain", seed=0, *, points=6, apart=10000, rule="KernelizedBottleneckOnline", **more):
+    """The record of a run that was given single samples, with a point of its curves after every `apart` of them."""
+    more = {"recipe": "kib/online", "blocks": (), "published": None, **more}
+    record = make_record(row, seed, epochs=points, **more)
+    record.curves["samples"] = [apart * (i + 1) for i in range(points)]
+    record.config = {"rule": {"name": rule}, "training": {"batch": 1}}
+    return record
+
+
+def study(row="gaussian/two_point/plain", seed=0, *, final=None, published=None, curves=None, **more):
+    """The record of a row that trains no network."""
+    fields = {
+        "recipe": "kib/online",
+        "final": final or {"cosine": 0.99 + 0.001 * seed, "scale": 1.01},
+        "curves": curves or {},
+        "config": {"study": {"name": "agreement", "draws": 10}},
+    }
+    return make_record(row, seed, published=published, **{**fields, **more})
+
+
 def save_pictures(path: Path, seed=0, per_class=8, classes=10):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), per_class)

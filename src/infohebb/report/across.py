@@ -56,7 +56,7 @@ def _name(row: Summary) -> str:
 def _scores(axes: Axes, section: Section) -> None:
     _lines(axes, section)
     title = "Measured and published" if section.has_published else "Measured"
-    axes.set(title=title, xlabel=f"{section.measure.split} {section.measure.label}")
+    axes.set(title=title, xlabel=section.measure.axis)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_yticks(range(len(section.rows)), [_name(row) for row in section.rows], color=INK)
     published = [(row.published, i) for i, row in enumerate(section.rows) if row.gap is not None]
@@ -72,7 +72,7 @@ def _scores(axes: Axes, section: Section) -> None:
 
 def _gaps(axes: Axes, section: Section) -> None:
     _lines(axes, section)
-    unit = " (points)" if section.measure.quantity == "accuracy" else ""
+    unit = " (points)" if section.measure.is_percent else ""
     axes.set(title="Gap", xlabel=f"measured − published{unit}")
     axes.set_yticks(range(len(section.rows)), [])
     axes.axvline(0, color=MIDDLE, linewidth=1.2)

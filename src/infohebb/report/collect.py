@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 from infohebb.errors import UsageError
 from infohebb.experiments.record import Record, read_records
 from infohebb.report.summary import MEASURES, Measure, Section, Spread, Summary
+
+COUNTED = re.compile(r"=\d+(\.\d+)?$")
+TRAINING = {measure.train_key for measure in MEASURES}
 
 
 def sections(records: Iterable[Record]) -> list[Section]:
@@ -32,8 +36,9 @@ def summarise(records: Sequence[Record], measure: Measure, folder: str = "") -> 
         row=runs[0].row,
         measure=measure,
         records=runs,
-        measured=spread([run.final[measure.key] for run in runs if measure.key in run.final]),
-        train=spread([run.final[measure.train_key] for run in runs if measure.train_key in run.final]),
+        measured=spread(_finals(runs, measure.key)),
+        train=spread(_finals(runs, measure.train_key)),
+        others={key: spread(_finals(runs, key)) for key in _other_keys(runs, measure)},
         published=next((run.published for run in runs if run.published is not None), None),
         epochs=tuple(len(run.curves.get("epoch") or ()) for run in runs),
         angles=last_alignment(runs, "angle"),
@@ -49,6 +54,15 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def _finals(runs: Sequence[Record], key: str) -> list[float]:
+    return [run.final[key] for run in runs if key in run.final]
+
+
+def _other_keys(runs: Sequence[Record], measure: Measure) -> list[str]:
+    found = dict.fromkeys(key for run in runs for key in run.final)
+    return [key for key in found if key not in (measure.key, measure.train_key)]
 
 
 def diagnosed_epochs(record: Record) -> list[int]:
@@ -70,8 +84,13 @@ def _alignment(record: Record) -> dict[str, Any]:
 
 
 def measure_of(record: Record) -> Measure:
-    """What `record` is judged by; test accuracy when it says nothing."""
-    return next((measure for measure in MEASURES if measure.key in record.final), MEASURES[0])
+    """What `record` is judged by: a study by the first number that it found; test accuracy when it says nothing."""
+    found = next((measure for measure in MEASURES if measure.key in record.final), None)
+    first = next(iter(record.final), None)
+    if found is not None or first is None or first in TRAINING:
+        return found or MEASURES[0]
+    validated = record.path is not None and record.path.stem.endswith(".validation")
+    return Measure("validation" if validated else "test", first, study=True)
 
 
 def differing_settings(records: Sequence[Record]) -> list[str]:
@@ -122,15 +141,27 @@ def _section(folder: str, recipe: str, measure: Measure, rows: dict[str, list[Re
 
 
 def _by_segments(names: Iterable[str]) -> list[str]:
-    """Each name once, by its first segment, then its second and so on, each in the order of its first coming."""
+    """Each name once, by its first segment, then its second and so on, each in the order of its first coming.
+
+    Segments such as N=4, which files put after N=16, go by their number.
+    """
     split = {name: name.split("/") for name in names}
-    places = [list(dict.fromkeys(column)) for column in itertools.zip_longest(*split.values())]
+    places = [_counted(list(dict.fromkeys(column))) for column in itertools.zip_longest(*split.values())]
     return sorted(split, key=lambda name: [place.index(part) for place, part in zip(places, split[name], strict=False)])
 
 
-def _section_order(key: tuple[str, str, Measure]) -> tuple[str, str, int]:
+def _counted(parts: list[str | None]) -> list[str | None]:
+    """Those that end in = and a number by that number, in the places that such have."""
+    found = [part for part in parts if part and COUNTED.search(part)]
+    inorder = iter(sorted(found, key=lambda part: float(part.rpartition("=")[2])))
+    return [next(inorder) if part in found else part for part in parts]
+
+
+def _section_order(key: tuple[str, str, Measure]) -> tuple[str, str, int, str, str]:
+    """Studies after what was trained."""
     folder, recipe, measure = key
-    return folder, recipe, MEASURES.index(measure)
+    place = len(MEASURES) if measure.study else MEASURES.index(measure)
+    return folder, recipe, place, measure.key, measure.split
 
 
 def _refuse_twins(runs: Sequence[Record]) -> None:

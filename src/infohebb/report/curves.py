@@ -39,7 +39,7 @@ def learning_curve(row: Summary) -> Drawing | None:
     with mpl.rc_context(LOOK):
         figure, axes = plot_canvas("Learning curves", "epoch", row.measure.label, legend=2)
         draw_curve(axes, train, "train (running)", LIGHT, LINES[1], MARKERS[1])
-        draw_curve(axes, held_out, row.measure.split, DARK, LINES[0], MARKERS[0])
+        draw_curve(axes, held_out, row.measure.curve, DARK, LINES[0], MARKERS[0])
         _published(axes, row)
         _drops(axes, row)
         epoch_axis(axes, [epoch for curve in found for epoch in curve.at])

@@ -5,11 +5,19 @@ from infohebb.report.alignment import alignment_curves
 from infohebb.report.curves import learning_curve, objectives
 from infohebb.report.grams import gram_matrices
 from infohebb.report.plane import information_plane
+from infohebb.report.samples import samples_seen
 from infohebb.report.style import Group
-from infohebb.report.summary import Summary
+from infohebb.report.summary import Section, Summary
+from infohebb.report.sweep import memory_sweeps
 from infohebb.report.together import methods_together
 
-__all__ = ["across_rows", "methods_together", "row_figures"]
+__all__ = ["across_rows", "methods_together", "row_figures", "section_figures"]
+
+
+def section_figures(section: Section) -> list[Group]:
+    """All that its rows' records hold the material for, several rows to a figure."""
+    groups = methods_together(section), samples_seen(section), memory_sweeps(section)
+    return [group for group in groups if group.drawings]
 
 
 def row_figures(row: Summary) -> list[Group]:

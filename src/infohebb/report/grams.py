@@ -6,16 +6,14 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from infohebb.errors import CorruptFileError
+from infohebb.report.maps import colour_bar, colours, limits_of
 from infohebb.report.style import INK, LOOK, PER_BLOCK, Drawing, Group, svg_text
 from infohebb.report.summary import Summary
 
 HEIGHT, BOTTOM, SIDE, LEFTS = 2.45, 0.4, 1.42, (0.42, 1.98)  # of a pair, in inches
-LEVELS = 48  # steps of the colour scale: no eye tells more, and the image packs to half
 MOST_CLASSES = 20  # with more, lines and numbers would cover the matrix
 BEFORE, AFTER = "gram_before_", "gram_after_"
 WHAT = "Cosine similarity of each block's activity, less its mean over the samples"
@@ -44,11 +42,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def colour_limits(grams: list[np.ndarray]) -> tuple[float, float]:
     """The range of the finite entries off the diagonals, which would else outshine all the rest."""
     entries = np.concatenate([gram[~np.eye(len(gram), dtype=bool)] for gram in grams])
-    entries = entries[np.isfinite(entries)]
-    if not entries.size or entries.min() == entries.max():
-        middle = float(entries[0]) if entries.size else 0.0
-        return middle - 0.5, middle + 0.5
-    return float(entries.min()), float(entries.max())
+    return limits_of(entries)
 
 
 def _blocks(arrays: dict[str, np.ndarray]) -> list[str]:
@@ -70,13 +64,12 @@ def _gram_pair(arrays: dict[str, np.ndarray], block: str, name: str) -> Drawing:
             _matrix(axes, gram, arrays.get("labels", np.array([])), limits)
             axes.set_title(moment, fontsize=9, fontweight="normal", loc="center", pad=5)
         figure.axes[0].set_ylabel("sample, by class")
-        _scale(figure, limits)
+        colour_bar(figure, (3.5, BOTTOM), SIDE, limits, "K")
     return Drawing(title, svg_text(figure, f"{title} of {name}"))
 
 
 def _matrix(axes: Axes, gram: np.ndarray, labels: np.ndarray, limits: tuple[float, float]) -> None:
-    colours = mpl.colormaps["viridis"].resampled(LEVELS)
-    axes.imshow(gram, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="none")
+    axes.imshow(gram, cmap=colours(), vmin=limits[0], vmax=limits[1], interpolation="none")
     axes.set_xlabel("sample, by class")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -94,12 +87,3 @@ def _class_lines(axes: Axes, classes: np.ndarray, first: np.ndarray, size: int) 
     for ticks in (axes.set_xticks, axes.set_yticks):
         ticks(middles, [str(name) for name in classes], fontsize=6.5)
     axes.tick_params(length=0, pad=2)
-
-
-def _scale(figure: Figure, limits: tuple[float, float]) -> None:
-    colours = ScalarMappable(Normalize(*limits), mpl.colormaps["viridis"].resampled(LEVELS))
-    place = figure.add_axes((3.5 / PER_BLOCK, BOTTOM / HEIGHT, 0.09 / PER_BLOCK, SIDE / HEIGHT))
-    bar = figure.colorbar(colours, cax=place)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7.5, length=2)
-    bar.ax.set_title("K", fontsize=9, loc="left", pad=6)

@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from infohebb.experiments.record import Record
 from infohebb.files import write_whole
 from infohebb.report import units
 from infohebb.report.collect import diagnosed_epochs, differing_settings, read_all, sections
-from infohebb.report.figures import across_rows, methods_together, row_figures
+from infohebb.report.figures import across_rows, row_figures, section_figures
 from infohebb.report.style import Drawing, Group
 from infohebb.report.summary import Section, Summary
 from infohebb.report.tables import (
@@ -26,6 +27,8 @@ from infohebb.report.tables import (
     measured_text,
     spread_text,
 )
+
+MOST = 5  # of a row's runs, where it has many, of which the page tells one by one
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class SectionView:
     alignment_heads: list[str]
     alignment: list[tuple[str, list[list[str]]]]  # of each measure: its title and its lines
     across: Drawing
-    together: Group
+    together: list[Group]
 
 
 def write_html(folder: Path, out: Path) -> Path:
@@ -120,9 +123,9 @@ def _facts(records: Sequence[Record], views: Sequence[SectionView]) -> dict[str,
 
 
 def _section_view(section: Section, anchor: str) -> SectionView:
-    rows = [_row_view(row, f"{anchor}-row-{i}") for i, row in enumerate(section.rows, 1)]
+    rows = [_row_view(row, section, f"{anchor}-row-{i}") for i, row in enumerate(section.rows, 1)]
     alignment = alignment_heads(section), alignment_tables(section)
-    pictures = across_rows(section), methods_together(section)
+    pictures = across_rows(section), section_figures(section)
     return SectionView(anchor, section, heads(section), rows, _matrix_view(section), *alignment, *pictures)
 
 
@@ -130,11 +133,11 @@ def _matrix_view(section: Section) -> list[tuple[str, list[Summary | None]]]:
     return list(zip(section.datasets, matrix(section), strict=True)) if section.is_matrix else []
 
 
-def _row_view(row: Summary, anchor: str) -> RowView:
+def _row_view(row: Summary, section: Section, anchor: str) -> RowView:
     return RowView(
         anchor=anchor,
         summary=row,
-        cells=cells(row),
+        cells=cells(row, section),
         figures=row_figures(row),
         command=command(row),
         provenance=_provenance(row),
@@ -160,13 +163,16 @@ def _breakable(name: str) -> Markup:
 
 def _provenance(row: Summary) -> dict[str, str]:
     runs, measure = row.records, row.measure
-    methods = _each(run.peak_memory_method for run in runs)
+    methods, after = _each(run.peak_memory_method for run in runs), epochs_text(row)
+    score = f"{measured_text(row)}, {measure.axis}" + (f" after epoch {after}" if after != units.NOTHING else "")
+    train = f"{spread_text(row.train, measure.quantity)}, final {measure.label} of each run"
     return {
-        "score": f"{measured_text(row)}, {measure.split} {measure.label} after epoch {epochs_text(row)}",
-        "train": f"{spread_text(row.train, measure.quantity)}, final {measure.label} of each run",
+        "score": score,
+        **({} if measure.study else {"train": train}),
+        **{units.named(key): spread_text(found, key) for key, found in row.others.items()},
         "seeds": units.whole_numbers(row.seeds),
-        "time": _each(units.duration(run.wall_seconds) for run in runs),
-        "peak memory": f"{_each(units.memory(run.peak_memory_bytes) for run in runs)} ({methods})",
+        "time": _each_number([run.wall_seconds for run in runs], units.duration),
+        "peak memory": f"{_each_number([run.peak_memory_bytes for run in runs], units.memory)} ({methods})",
         "device": _each(run.device for run in runs),
         "versions": _each(", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in runs),
         "commit": _each(run.commit or "not recorded" for run in runs),
@@ -174,4 +180,14 @@ def _provenance(row: Summary) -> dict[str, str]:
 
 
 def _each(values: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(values))
+    found = list(dict.fromkeys(values))
+    rest = [f"and {len(found) - MOST} more"] if len(found) > MOST + 1 else []
+    return "; ".join([*found[:MOST], *rest] if rest else found)
+
+
+def _each_number(values: Sequence[int | float], unit: Callable[[int | float], str]) -> str:
+    """Each that differs, or from which to which they go."""
+    found = dict.fromkeys(map(unit, values))
+    if len(found) <= MOST + 1:
+        return "; ".join(found)
+    return f"{unit(min(values))} to {unit(max(values))}, mean {unit(statistics.fmean(values))}"

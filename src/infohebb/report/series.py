@@ -1,6 +1,6 @@
 """Curves of several records as arrays of seeds × epochs; what a record lacks is NaN."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,13 @@ class Series:
         return np.nanmax(self.runs[:, self.known], axis=0)
 
     @property
+    def sd(self) -> np.ndarray:
+        """Sample standard deviation over the runs that have a value, 0 where that is one."""
+        squares = np.nansum((self.runs[:, self.known] - self.mean) ** 2, axis=0)
+        count = np.isfinite(self.runs[:, self.known]).sum(axis=0)
+        return np.sqrt(squares / np.maximum(count - 1, 1))
+
+    @property
     def at(self) -> np.ndarray:
         """The epochs of `mean`, `low` and `high`."""
         return self.epochs[self.known]
@@ -55,6 +62,12 @@ def series(records: Sequence[Record], *keys: str, at: Sequence[str] = ("epoch",)
     for line, (epochs, values) in zip(runs, curves, strict=True):
         line[np.searchsorted(axis, epochs)] = values
     return Series(axis, runs)
+
+
+def samples_to_a_point(rows: Iterable[Sequence[Record]]) -> set[float]:
+    """How many samples each row sees from the last point but one of its curves to the last; old records do not say."""
+    seen = [_at(runs[0].curves, "samples") for runs in rows]
+    return {float(np.diff(samples, prepend=0.0)[-1]) for samples in seen if samples.size}
 
 
 def block_names(records: Sequence[Record]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from infohebb.experiments.record import Record
+from infohebb.report import units
 
 NEAR_POINTS = 0.3  # of accuracy: what the papers' own seeds differ by
 NEAR_SHARE = 0.05  # of a published error
@@ -13,15 +14,19 @@ READOUT = "readout"  # the last of a network's layers, after block1, block2, …
 
 @dataclass(frozen=True)
 class Measure:
-    """Which number a record is judged by: accuracy (percent) or mean squared error, on the test or validation split."""
+    """Which number a record is judged by: accuracy (percent) or mean squared error, on the test or validation split.
+
+    Of a study, which trains no network, it is the first that it found, whatever that be.
+    """
 
     split: str
     quantity: str
+    study: bool = False
 
     @property
     def key(self) -> str:
         """Its name in `final` and `curves`."""
-        return f"{self.split}_{self.quantity}"
+        return self.quantity if self.study else f"{self.split}_{self.quantity}"
 
     @property
     def train_key(self) -> str:
@@ -31,7 +36,24 @@ class Measure:
     @property
     def label(self) -> str:
         """Its name with its unit."""
+        if self.study:
+            return units.named(self.quantity)
         return "accuracy (%)" if self.quantity == "accuracy" else "mean squared error"
+
+    @property
+    def curve(self) -> str:
+        """What a curve of it is called among others: its split, or a study's name for it."""
+        return units.words(self.quantity) if self.study else self.split
+
+    @property
+    def axis(self) -> str:
+        """Split and name with its unit."""
+        return self.label if self.study else f"{self.split} {self.label}"
+
+    @property
+    def is_percent(self) -> bool:
+        """Whether it is, and differences of it are points."""
+        return units.is_percent(self.quantity)
 
 
 MEASURES = tuple(Measure(split, quantity) for quantity in ("accuracy", "error") for split in ("test", "validation"))
@@ -57,6 +79,7 @@ class Summary:
     records: tuple[Record, ...]  # in the order of their seeds
     measured: Spread | None
     train: Spread | None
+    others: dict[str, Spread | None]  # by key: all else that its runs found in the end
     published: float | None
     epochs: tuple[int, ...]  # of each record
     angles: dict[str, Spread | None]  # by layer: to backprop's gradient, degrees, when last measured
@@ -99,8 +122,11 @@ class Summary:
 
     @property
     def standing(self) -> str:
-        """Against the published number: "above" is better, "near" about the same, "below" worse, "" unknown."""
-        if self.gap is None or self.published is None:
+        """Against the published number: "above" is better, "near" about the same, "below" worse, "" unknown.
+
+        Of a study nobody says whether more is better.
+        """
+        if self.gap is None or self.published is None or self.measure.study:
             return ""
         accuracy = self.measure.quantity == "accuracy"
         margin = NEAR_POINTS if accuracy else NEAR_SHARE * abs(self.published)
@@ -121,14 +147,25 @@ class Section:
 
     @property
     def title(self) -> str:
-        """The recipe, its folder where there are several, and the split where it is not the test set."""
+        """The recipe, its folder where there are several, what a study asks, and the split if not the test set."""
         name = _placed(self.folder, self.recipe)
+        name = f"{name} ({units.words(self.measure.quantity)})" if self.measure.study else name
         return name if self.measure.split == "test" else f"{name} (validation split)"
 
     @property
     def has_published(self) -> bool:
         """Whether some row has a published number to be held against."""
         return any(row.gap is not None for row in self.rows)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The keys of all else that some row found, each once."""
+        return tuple(dict.fromkeys(key for row in self.rows for key in row.others))
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether some run went by epochs; a study need not."""
+        return any(any(row.epochs) for row in self.rows)
 
     @property
     def layers(self) -> tuple[str, ...]:

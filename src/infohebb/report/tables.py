@@ -12,11 +12,12 @@ from infohebb.experiments.record import Record
 from infohebb.files import write_whole
 from infohebb.report import units
 from infohebb.report.collect import read_all, sections
-from infohebb.report.summary import Section, Spread, Summary
+from infohebb.report.summary import Measure, Section, Spread, Summary
 
 EMPTY = "No records."
 ANGLES = "Angle to backprop's gradient (degrees)"
 RATIOS = "Norm ratio to backprop's gradient (rule / backprop, no unit)"
+BESIDE = 2  # other numbers of a study that a terminal has room for
 STYLES = {"above": "green", "near": "", "below": "yellow", "": ""}
 
 
@@ -43,31 +44,42 @@ def epochs_text(row: Summary) -> str:
 
 def heads(section: Section) -> list[str]:
     """The columns of a section's table."""
-    name, percent = section.measure.quantity, section.measure.quantity == "accuracy"
-    unit, points = (" (%)", " (points)") if percent else ("", "")
-    measured = f"{section.measure.split} {name}{unit}, mean ± s.d. (n)"
-    return ["row", measured, "published", f"gap{points}", f"train {name}{unit}", "epochs", "time", "peak memory"]
+    measure, others = section.measure, list(map(units.named, section.others))
+    points = " (points)" if measure.is_percent else ""
+    measured = f"{_judged(measure)}, mean ± s.d. (n)", "published", f"gap{points}"
+    train = [] if measure.study else [f"train {units.named(measure.quantity)}"]
+    epochs = ["epochs"] if not measure.study or section.has_epochs else []
+    return ["row", *measured, *train, *others, *epochs, "time", "peak memory"]
 
 
 def short_heads(section: Section) -> list[str]:
     """The columns after the row's name, in words that leave a terminal of 80 columns room for that name."""
-    unit = " %" if section.measure.quantity == "accuracy" else ""
-    return [f"{section.measure.split}{unit} (n)", "paper", "gap", f"train{unit}", "time"]
+    measure, unit = section.measure, " %" if section.measure.is_percent else ""
+    if measure.study:
+        paper = ["paper", "gap"] if section.has_published else []
+        return [f"{measure.label} (n)", *paper, *map(units.named, section.others[:BESIDE]), "time"]
+    return [f"{measure.split}{unit} (n)", "paper", "gap", f"train{unit}", "time"]
 
 
-def cells(row: Summary) -> list[str]:
-    """One row of that table."""
-    quantity = row.measure.quantity
+def cells(row: Summary, section: Section) -> list[str]:
+    """One row of the table that `heads` heads."""
+    quantity, study = row.measure.quantity, row.measure.study
     return [
         row.row,
         measured_text(row),
         units.published(row.published, quantity),
         units.signed(row.gap, quantity),
-        spread_text(row.train, quantity),
-        epochs_text(row),
+        *([] if study else [spread_text(row.train, quantity)]),
+        *(spread_text(row.others.get(key), key) for key in section.others),
+        *([epochs_text(row)] if not study or section.has_epochs else []),
         units.duration(row.seconds),
         units.memory(row.memory),
     ]
+
+
+def _judged(measure: Measure) -> str:
+    name = units.named(measure.quantity)
+    return name if measure.study else f"{measure.split} {name}"
 
 
 def matrix(section: Section) -> list[list[Summary | None]]:
@@ -138,7 +150,7 @@ def terminal(records: Iterable[Record]) -> Group:
 
 
 def _markdown_section(section: Section) -> str:
-    parts = [f"## {section.title}\n", _pipes(heads(section), _named(map(cells, section.rows)))]
+    parts = [f"## {section.title}\n", _pipes(heads(section), _named(cells(row, section) for row in section.rows))]
     if section.is_matrix:
         texts = [list(map(matrix_text, line)) for line in matrix(section)]
         lines = [[dataset, *line] for dataset, line in zip(section.datasets, texts, strict=True)]
@@ -164,12 +176,26 @@ def _code(name: str) -> str:
 def _terminal_table(section: Section) -> Table:
     title = Text(section.title, style="bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption_justify = "left"
     table.add_column("row", overflow="fold")
     for head in short_heads(section):
         table.add_column(head, justify="right", no_wrap=True)
     for row in section.rows:
-        name, measured, paper, gap, _, _, time, _ = map(Text, cells(row))
-        gap.stylize(STYLES[row.standing])
-        train = Text(units.score(row.train and row.train.mean, section.measure.quantity))
-        table.add_row(name, measured, paper, gap, train, time)
+        table.add_row(*_short_cells(row, section))
+    unshown = section.others[BESIDE:] if section.measure.study else ()
+    if unshown:
+        table.caption = Text(f"In the report, too: {', '.join(map(units.words, unshown))}")
     return table
+
+
+def _short_cells(row: Summary, section: Section) -> list[Text]:
+    """One row of the table that `short_heads` heads."""
+    name, measured, paper, gap = map(Text, cells(row, section)[:4])
+    gap.stylize(STYLES[row.standing])
+    time = Text(units.duration(row.seconds))
+    if section.measure.study:
+        beside = [paper, gap] if section.has_published else []
+        others = [Text(spread_text(row.others.get(key), key)) for key in section.others[:BESIDE]]
+        return [name, measured, *beside, *others, time]
+    train = Text(units.score(row.train and row.train.mean, section.measure.quantity))
+    return [name, measured, paper, gap, train, time]

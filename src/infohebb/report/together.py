@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import matplotlib as mpl
 
 from infohebb.report.curves import draw_curve
-from infohebb.report.series import Series, series
+from infohebb.report.series import Series, samples_to_a_point, series
 from infohebb.report.style import (
     LINES,
     LOOK,
@@ -20,6 +20,7 @@ from infohebb.report.style import (
     svg_text,
 )
 from infohebb.report.summary import Section, Summary
+from infohebb.report.sweep import swept
 
 BOTH = 4  # methods of whose training set, too, there is room for a curve
 COLUMNS = 3  # of the legend
@@ -27,16 +28,21 @@ THIN = 1.1
 
 
 def methods_together(section: Section) -> Group:
-    """One drawing for each panel in which two methods or more have curves."""
+    """One drawing for each panel in which two methods or more have curves, of epochs that are as long for all."""
     found = {title: _curves(rows, section.measure.key) for title, rows in _panels(section).items()}
-    drawings = [_drawing(section, title, curves) for title, curves in found.items() if len(curves) > 1]
+    drawings = [
+        _drawing(section, title, curves)
+        for title, curves in found.items()
+        if len(curves) > 1 and len(samples_to_a_point(row.records for row, _ in curves)) < 2
+    ]
     return Group("plots", tuple(drawings))
 
 
 def _panels(section: Section) -> dict[str, list[Summary]]:
-    """Rows that differ in their method, or in what a "+" adds to their mode."""
+    """Rows that differ in their method, or in what a "+" adds to their mode; a sweep has its own picture."""
     panels: dict[str, list[Summary]] = {}
-    for row in section.rows:
+    elsewhere = {row.row for rows in swept(section).values() for row in rows.values()}
+    for row in (row for row in section.rows if row.row not in elsewhere):
         panels.setdefault(f"{row.dataset}, {_mode(row)[0]}".removesuffix(", "), []).append(row)
     return panels
 
@@ -53,7 +59,7 @@ def _curves(rows: list[Summary], key: str) -> list[tuple[Summary, Series]]:
 
 
 def _drawing(section: Section, title: str, curves: list[tuple[Summary, Series]]) -> Drawing:
-    with_training, shared = len(curves) <= BOTH, _shared(row for row, _ in curves)
+    with_training, shared = len(curves) <= BOTH and not section.measure.study, _shared(row for row, _ in curves)
     lines = math.ceil(len(curves) / COLUMNS)
     with mpl.rc_context(LOOK):
         figure, axes = plot_canvas(f"{title}: methods side by side", "epoch", section.measure.label, legend=lines)
@@ -77,7 +83,7 @@ def _shared(rows: Iterable[Summary]) -> bool:
 
 
 def _caption(section: Section, curves: list[tuple[Summary, Series]], *, with_training: bool) -> str:
-    held_out = f"{section.measure.split.capitalize()} set"
+    held_out = section.measure.label if section.measure.study else f"{section.measure.split.capitalize()} set"
     words = [f"{held_out}; thin dashed lines: training set, while learning." if with_training else f"{held_out}."]
     if any(len(curve.runs) > 1 for _, curve in curves):
         words.append("Lines: mean over seeds; bands: smallest to largest.")

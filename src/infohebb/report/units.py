@@ -1,26 +1,43 @@
 """How numbers are written: one function per kind of quantity."""
 
+import re
+
 NOTHING = "–"
 MIB = 2**20
 GIB = 2**30
 
 
+def is_percent(quantity: str) -> bool:
+    """Whether a quantity of that name is written in percent: accuracies alone are."""
+    return quantity.endswith("accuracy")
+
+
+def words(key: str) -> str:
+    """A name of a record as words: "r2_validation" as "R² validation"."""
+    return re.sub(r"\br2\b", "R²", key.replace("_", " "))
+
+
+def named(key: str) -> str:
+    """That with its unit, where it is known to have one."""
+    return f"{words(key)} (%)" if is_percent(key) else words(key)
+
+
 def score(value: float | None, quantity: str = "accuracy") -> str:
-    """A mean: percent with two decimals, or an error with four significant digits."""
+    """A mean: percent with two decimals, or another number with four significant digits."""
     if value is None:
         return NOTHING
-    return f"{value:.2f}" if quantity == "accuracy" else f"{value:#.4g}"
+    return f"{value:.2f}" if is_percent(quantity) else _plain(value, 4)
 
 
 def deviation(value: float, quantity: str = "accuracy") -> str:
     """A standard deviation, as fine as the mean beside it."""
-    return f"{value:.2f}" if quantity == "accuracy" else f"{value:#.2g}"
+    return f"{value:.2f}" if is_percent(quantity) else _plain(value, 2)
 
 
 def published(value: float | None, quantity: str = "accuracy") -> str:
     """A paper's number: one decimal, or the two that the paper gave."""
-    if value is None or quantity != "accuracy":
-        return NOTHING if value is None else f"{value:.4g}"
+    if value is None or not is_percent(quantity):
+        return NOTHING if value is None else f"{value:.4g}".replace("-", "−", value < 0)
     return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
 
 
@@ -71,3 +88,9 @@ def whole_numbers(values: tuple[int, ...]) -> str:
         else:
             runs.append([value])
     return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
+
+
+def _plain(value: float, digits: int) -> str:
+    """With that many significant digits, or all those before the point."""
+    text = f"{value:.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".removesuffix(".")
+    return text.replace("-", "−", 1) if value < 0 else text
