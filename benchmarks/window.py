@@ -1,0 +1,67 @@
+"""One window step of the working-memory rule, against autograd of the same objective and against JAX.
+
+python benchmarks/window.py [--json FILE] [--rounds N]
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# One thread for JAX too, which reads this when it is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autograd_window import AutogradWindow
+from timing import compared, take_turns, tell
+
+try:
+    from jax_peers import Peer, window_peer
+except ImportError:
+    window_peer = None
+
+SIZES, WINDOW, CLASSES = (784, 128, 64, 10), 8, 10
+BOUNDS = {
+    "autograd / ours, exact": "at least 3",
+    "ours, pub / JAX, pub": "at most 1",
+    "ours, exact / JAX, exact": "at most 1",
+}
+
+
+def our_step(x: Tensor, labels: Tensor, modulator: str) -> Callable[[], None] | None:
+    """The training step of the library's own rule; None while there is none."""
+    del x, labels, modulator
+    return None
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=200)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x, labels = torch.randn(WINDOW, SIZES[0]), torch.randint(CLASSES, (WINDOW,))
+    y = functional.one_hot(labels, CLASSES).float()
+    autograd = AutogradWindow(SIZES)
+    work: dict[str, Callable[[], None] | None] = {"autograd": lambda: autograd.step(x, y)}
+    for modulator in ("pub", "exact"):
+        work[f"ours, {modulator}"] = our_step(x, labels, modulator)
+        if window_peer is not None:
+            work[f"JAX, {modulator}"] = window_peer(Peer(modulator=modulator), SIZES, x.numpy(), y.numpy())
+    if window_peer is None:
+        print("JAX is not here, so its rows are left out: pip install infohebb[bench]")
+    here = {name: call for name, call in work.items() if call is not None}
+    pairs = [("autograd", "ours, exact"), ("ours, pub", "JAX, pub"), ("ours, exact", "JAX, exact")]
+    pairs = [*pairs, ("autograd", "JAX, exact")]
+    seconds = take_turns(here, asked.rounds, repeats=2)
+    told = [(over, under, f"{over} / {under}") for over, under in pairs if {over, under} <= here.keys()]
+    tell(compared(seconds, told), BOUNDS, asked.json)
+
+
+if __name__ == "__main__":
+    main()
