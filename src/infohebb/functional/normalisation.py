@@ -99,5 +99,6 @@ def layer_norm_factors(g: Neurons, normalised: Neurons, scale: PerSample) -> Fac
 
 def layer_norm_backward(g: Neurons, normalised: Neurons, factors: Factors) -> Neurons:
     """scale (g - mean g - ĥ mean(g ĥ)), means over the neurons of each sample or pixel."""
-    scale, mean, slope = factors.split(1, dim=_neurons(g))
-    return scale * (g - mean - normalised * slope)
+    scale, mean, slope = factors.unbind(1)[:3] if g.dim() == 4 else factors.unbind(-1)
+    scale, mean, slope = (number.unsqueeze(_neurons(g)) for number in (scale, mean, slope))
+    return torch.addcmul(g, normalised, slope, value=-1).sub_(mean).mul_(scale)

@@ -24,6 +24,8 @@ Activities = Float[Tensor, "*nets n d"]
 Gram = Float[Tensor, "*nets n n"]
 Shared = Float[Tensor, "*shared n n"]  # by all networks, or of each
 Weights = Float[Tensor, "*shared n-1"]
+Rows = Float[Tensor, "*shared rows n"]  # all of Q's, or its last
+Factors = Float[Tensor, "*shared q"]
 Factor = Float[Tensor, "*nets d"]
 
 
@@ -39,15 +41,15 @@ def exact_weights(Q: Shared) -> Weights:
     return -2 * (last - means[..., :-1] + means.mean(-1, keepdim=True))
 
 
-def row_weights(Q: Shared) -> Weights:
+def row_weights(Q: Rows) -> Factors:
     """-2 (Q_Nq - m_N): centred over the current sample's row only, as in the first version of the paper's code."""
     return -2 * (Q[..., -1, :-1] - Q[..., -1, :].mean(-1, keepdim=True))
 
 
-def published_weights(Q: Shared) -> Weights:
+def published_weights(Q: Rows) -> Factors:
     """(2/N) (Q_NN - m_N): that of the published curves; it does not know which samples are alike."""
     own = Q[..., -1, -1:] - Q[..., -1, :].mean(-1, keepdim=True)
-    return (own * (2 / Q.shape[-1])).expand(*Q.shape[:-2], Q.shape[-1] - 1)
+    return own.mul_(2 / Q.shape[-1]).expand(*Q.shape[:-2], Q.shape[-1] - 1)
 
 
 def head_weights(Q: Shared) -> Weights:
@@ -56,7 +58,7 @@ def head_weights(Q: Shared) -> Weights:
     return (own[..., :-1] + own[..., -1:]) * (2 / Q.shape[-1])
 
 
-MODULATORS: dict[str, Callable[[Shared], Weights]] = {
+MODULATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "exact": exact_weights,
     "row": row_weights,
     "pub": published_weights,
@@ -64,16 +66,23 @@ MODULATORS: dict[str, Callable[[Shared], Weights]] = {
 }
 
 
-def memory_weights(Q: Shared, modulator: str) -> Weights:
-    """What a window's inputs and targets say of each remembered sample: w_q, (N - 1)² included."""
+LAST_ROW = frozenset({"row", "pub"})  # modulators that take no more of Q than its last row
+
+
+def memory_weights(Q: Float[Tensor, "*shared rows n"], modulator: str) -> Float[Tensor, "*shared q"]:
+    """What a window's inputs and targets say of each remembered sample: w_q, (N - 1)² included.
+
+    Those of LAST_ROW may be given Q's last row alone (… 1 × N).
+    """
     return MODULATORS[modulator](Q) / (Q.shape[-1] - 1) ** 2
 
 
 def third_factor(z: Activities, weights: Weights, sigma: float) -> Float[Tensor, "*nets q"]:
     """w_q K_z[N, q] / ℓ²: what all neurons of a layer are told of each remembered sample."""
     away = z[..., -1:, :] - z[..., :-1, :]
-    similar = torch.exp(away.square().mean(-1) / (-2 * sigma**2))
-    return weights * similar / (sigma**2 * z.shape[-1])
+    width = sigma**2 * z.shape[-1]
+    similar = torch.linalg.vecdot(away, away).mul_(-0.5 / width).exp_()
+    return similar.mul_(weights).div_(width)
 
 
 def away_from_memory(
@@ -98,17 +107,35 @@ def weigh_pairs(factors: Gram, z: Activities) -> Activities:
     return factors.sum(-1, keepdim=True) * z - factors @ z
 
 
-def targets_gram(targets: Tensor, classes: int, sigma: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """K_y of class indices (N), which takes two values only, or of numbers (N × d)."""
+def targets_gram(
+    targets: Tensor, classes: int, sigma: float, dtype: torch.dtype = torch.float32, *, last: bool = False
+) -> Float[Tensor, "rows n"]:
+    """K_y of class indices (N), which takes two values only, or of numbers (N × d); or the `last` row of it."""
     if targets.is_floating_point():
-        return gaussian_gram(targets.to(dtype), sigma, "per_sqrt_dim")
-    same = targets[:, None] == targets
-    return torch.where(same, 1.0, math.exp(-1 / (classes * sigma**2))).to(dtype)
+        numbers = targets.to(dtype)
+        return _last_row(numbers, sigma) if last else gaussian_gram(numbers, sigma, "per_sqrt_dim")
+    same = (targets[-1:, None] if last else targets[:, None]) == targets
+    other = math.exp(-1 / (classes * sigma**2))
+    return same.to(dtype).mul_(1 - other).add_(other)
 
 
 def window_coupling(
-    inputs: Float[Tensor, "n features"], targets: Tensor, classes: int, gamma: float, sigma_x: float, sigma_y: float
-) -> Float[Tensor, "n n"]:
-    """Q = K_x - gamma K_y of a window's inputs and targets."""
-    K_y = targets_gram(targets, classes, sigma_y, inputs.dtype)
-    return gaussian_gram(inputs, sigma_x, "per_sqrt_dim").sub_(K_y, alpha=gamma)
+    inputs: Float[Tensor, "n features"],
+    targets: Tensor,
+    classes: int,
+    gamma: float,
+    sigma_x: float,
+    sigma_y: float,
+    *,
+    last: bool = False,
+) -> Float[Tensor, "rows n"]:
+    """Q = K_x - gamma K_y of a window's inputs and targets; of the `last` row only, if that will do."""
+    K_y = targets_gram(targets, classes, sigma_y, inputs.dtype, last=last)
+    if not last:
+        return gaussian_gram(inputs, sigma_x, "per_sqrt_dim").sub_(K_y, alpha=gamma)
+    return _last_row(inputs, sigma_x).sub_(K_y, alpha=gamma)
+
+
+def _last_row(V: Float[Tensor, "n d"], sigma: float) -> Float[Tensor, "1 n"]:
+    away = V - V[-1]
+    return torch.linalg.vecdot(away, away).mul_(-0.5 / (sigma**2 * V.shape[1])).exp_()[None]

@@ -67,7 +67,7 @@ class HSICMemory(LayeredRule):
     side_by_side = True
     order_matters = True
     broadcasts = frozenset({"third_factor", "layer_factors"})
-    advances: ClassVar[tuple[str, ...]] = ("potential", "inputs", "targets", "activity", "features")
+    advances: ClassVar[tuple[str, ...]] = ("potential", "inputs", "targets", "activity", "features", "logits")
 
     def __init__(
         self,
@@ -129,8 +129,9 @@ class HSICMemory(LayeredRule):
         """The same with what inputs and targets say of the remembered samples, once there are as many as it holds."""
         if len(inputs) < window.capacity:
             return window
+        last = self.modulator in working_memory.LAST_ROW and not self.objective
         Q = working_memory.window_coupling(
-            inputs.flatten(1), targets, network.outputs, self.gamma, self.sigma_x, self.sigma_y
+            inputs.flatten(1), targets, network.outputs, self.gamma, self.sigma_x, self.sigma_y, last=last
         )
         return window._replace(weights=working_memory.memory_weights(Q, self.modulator), coupling=Q)
 
@@ -152,10 +153,12 @@ class HSICMemory(LayeredRule):
         assert Q is not None
         return {"objective": working_memory.window_hsic(Q, gaussian_gram(z, self.sigma_z, "per_sqrt_dim"))}
 
-    def features(self, network: Layered, x: Tensor, context: Window) -> Tensor:
+    def recalled(self, features: Tensor, logits: Tensor, context: Window) -> tuple[Tensor, Tensor]:
         """Those of all samples in the window, remembered ones as they were."""
-        features = super().features(network, x, context)
-        return features if self.memory == "recompute" else self.remembered.push("features", features, context, over=-2)
+        if self.memory == "recompute":
+            return features, logits
+        kept = self.remembered
+        return kept.push("features", features, context, over=-2), kept.push("logits", logits, context, over=-2)
 
     def activity_error(self, signals: Signals) -> Tensor:
         """The error at the current activity, as below."""

@@ -84,17 +84,17 @@ class LayeredRule(LearningRule):
                 recorded |= {f"rule.{layer}": signals} if record else {}
             objectives |= {name: step.terms} if step.terms else {}
             del step  # before the next block allocates
-        features = self.features(network, x, context)
-        logits = network.read_out(features, learning=True)
+        features = network.features(x)
+        features, logits = self.recalled(features, network.read_out(features, learning=True), context)
         loss, signals = readout_signals(features, logits, targets, share=network.share)
         assign_gradients(network.readout, self.update(signals))
         recorded |= {"readout": signals} if record else {}
         return Diagnostics(loss, right_answers(logits, targets), objectives, recorded)
 
-    def features(self, network: Layered, x: Tensor, context: Any) -> Tensor:
-        """What the readout learns from: what the last block sends."""
+    def recalled(self, features: Tensor, logits: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+        """Features and logits that the readout learns from: those of the batch."""
         del context
-        return network.features(x)
+        return features, logits
 
     def _emit_and_step(self, block: Block, x: Tensor, context: Any) -> tuple[Tensor, LocalStep]:
         """What the block sends on, and what its synapses are given: the activity itself need not live on."""
@@ -172,13 +172,18 @@ def as_geometry(signal: Tensor) -> Geometry:
     return Geometry((rows, columns), (rest[0], rest[1]), (rest[2], rest[3]))
 
 
-def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
-    """Store each gradient in `.grad` of the layer's parameter of that name, if it has one."""
-    for name, parameter in layer.named_parameters():
-        gradient = gradients.get(name) if parameter.requires_grad else None
+def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor], inside: str = "") -> None:
+    """Store each gradient in `.grad` of the layer's parameter of that name, None in that of any other."""
+    for name, parameter in layer._parameters.items():
+        if parameter is None:
+            continue
+        gradient = gradients.get(inside + name) if parameter.requires_grad else None
         if gradient is not None and gradient.stride() != parameter.stride():
             gradient = torch.empty_like(parameter).copy_(gradient)  # torch's fused optimizers take for granted that
         parameter.grad = gradient  # both lie alike in memory
+    for name, child in layer._modules.items():
+        if child is not None:
+            assign_gradients(child, gradients, f"{inside}{name}.")
 
 
 def block_signals(block: Block, response: Response) -> Signals:
