@@ -60,8 +60,6 @@ def test_a_stream_is_drawn_against_samples_with_the_batch_beside_it():
 def test_the_axis_is_logarithmic_over_more_than_a_decade(apart, ticks):
     (drawing,) = samples_seen(only(streamed(), batch(apart=apart))).drawings
     assert ticks <= set(words(drawing))
-    places = [float(x) for x in re.findall(r'<use [^>]*x="([^"]+)" y="([^"]+)" style="fill: #440', drawing.svg)]
-    assert places is not None
 
 
 def test_a_point_before_learning_is_kept_where_the_axis_has_a_place_for_it():
@@ -167,4 +165,4 @@ def test_a_sweep_is_not_told_again_size_by_size(tmp_path):
     assert [row.row.rpartition("=")[2] for row in section.rows[:5]] == ["2", "4", "8", "16", "32"]
     titles = [drawing.title for group in section_figures(section) for drawing in group.drawings]
     assert len(titles) == 5  # samples seen, and two maps of either method
-    assert page(read_records(tmp_path)).count('by memory"') == 4
+    assert page(list(read_records(tmp_path))).count('by memory"') == 4

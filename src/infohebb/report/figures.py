@@ -9,7 +9,9 @@ from infohebb.report.samples import samples_seen
 from infohebb.report.style import Group
 from infohebb.report.summary import Section, Summary
 from infohebb.report.sweep import memory_sweeps
+from infohebb.report.third_factor import third_factors
 from infohebb.report.together import methods_together
+from infohebb.report.traces import neuron_traces
 
 __all__ = ["across_rows", "methods_together", "row_figures", "section_figures"]
 
@@ -23,5 +25,6 @@ def section_figures(section: Section) -> list[Group]:
 def row_figures(row: Summary) -> list[Group]:
     """All that the records of `row` hold the material for."""
     plots = tuple(drawing for drawing in (learning_curve(row), information_plane(row)) if drawing)
-    groups = (Group("plots", plots), alignment_curves(row), objectives(row), gram_matrices(row))
+    in_time = Group("plots", (*third_factors(row).drawings, *neuron_traces(row).drawings))
+    groups = (Group("plots", plots), alignment_curves(row), in_time, objectives(row), gram_matrices(row))
     return [group for group in groups if group.drawings]

@@ -1,14 +1,11 @@
 """Gram matrices of each block's activity before and after training, samples sorted by class."""
 
-import zipfile
-from pathlib import Path
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from infohebb.errors import CorruptFileError
+from infohebb.report.arrays import read_arrays
 from infohebb.report.maps import colour_bar, colours, limits_of
 from infohebb.report.style import INK, LOOK, PER_BLOCK, Drawing, Group, svg_text
 from infohebb.report.summary import Summary
@@ -28,15 +25,6 @@ def gram_matrices(row: Summary) -> Group:
     pairs = tuple(_gram_pair(arrays, block, f"{row.name} seed {record.seed}") for block in _blocks(arrays))
     caption = "Lines part the classes. Each block has one colour scale for both matrices, drawn from off the diagonal."
     return Group("blocks", pairs, f"{WHAT}, seed {record.seed}. {caption}")
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`.  Raises CorruptFileError when it is not one."""
-    try:
-        with np.load(path) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise CorruptFileError(f"{path} does not hold the pictures of a record; move it away") from error
 
 
 def colour_limits(grams: list[np.ndarray]) -> tuple[float, float]:

@@ -98,6 +98,24 @@ def plot_canvas(title: str, xlabel: str, ylabel: str, *, width: float = PLOT, le
     return figure, axes
 
 
+def stacked(
+    title: str, tall: Sequence[float], *, top: float = 0.5, right: float = 0.18, legend: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure of axes one below the other, which share time, `tall` inches each, with room below for a legend."""
+    bottom, between, left = 0.52 + 0.2 * legend, 0.34, 0.72
+    height = top + bottom + sum(tall) + between * (len(tall) - 1)
+    figure = Figure(figsize=(PLOT, height))
+    figure.text(0.1 / PLOT, 1 - 0.26 / height, title, fontsize=10.5, fontweight="bold", color=INK)
+    below, axes = height - top, []
+    for inches in tall:
+        below -= inches
+        box = left / PLOT, below / height, (PLOT - left - right) / PLOT, inches / height
+        axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
+        axes[-1].tick_params(labelbottom=len(axes) == len(tall))
+        below -= between
+    return figure, axes
+
+
 def epoch_axis(axes: Axes, epochs: Sequence[float]) -> None:
     """Whole epochs, from the first to the last."""
     first, last = min(epochs), max(epochs)
