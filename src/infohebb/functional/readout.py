@@ -23,10 +23,9 @@ class Error(NamedTuple):
 def cross_entropy(logits: Logits, targets: Int[Tensor, "m"]) -> Error:
     """Cross-entropy and softmax minus one-hot, over m."""
     log_probability = torch.log_softmax(logits, 1)
-    rows = torch.arange(len(logits), device=logits.device)
-    error = log_probability.exp()
-    error[rows, targets] -= 1
-    return Error(-log_probability[rows, targets].mean(), error / len(logits))
+    target = targets.long().unsqueeze(1)
+    error = log_probability.exp().scatter_(1, target, -1.0, reduce="add")
+    return Error(-log_probability.gather(1, target).mean(), error.div_(len(logits)))
 
 
 def mean_squared_error(logits: Logits, targets: Targets) -> Error:

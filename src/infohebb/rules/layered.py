@@ -166,10 +166,15 @@ def as_geometry(signal: Tensor) -> Geometry:
 def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor]) -> None:
     """Store each gradient in `.grad` of the layer's parameter of that name, if it has one."""
     for name, parameter in layer.named_parameters():
-        gradient = gradients.get(name) if parameter.requires_grad else None
-        if gradient is not None and gradient.stride() != parameter.stride():
-            gradient = torch.empty_like(parameter).copy_(gradient)  # torch's fused optimizers take for granted that
-        parameter.grad = gradient  # both lie alike in memory
+        assign_gradient(parameter, gradients.get(name))
+
+
+def assign_gradient(parameter: Parameter, gradient: Tensor | None) -> None:
+    """Store a gradient in `.grad` of a parameter; None if that is frozen."""
+    gradient = gradient if parameter.requires_grad else None
+    if gradient is not None and gradient.stride() != parameter.stride():
+        gradient = torch.empty_like(parameter).copy_(gradient)  # torch's fused optimizers take for granted that
+    parameter.grad = gradient  # both lie alike in memory
 
 
 def block_signals(block: Block, response: Response) -> Signals:
