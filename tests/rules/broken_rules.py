@@ -528,7 +528,8 @@ class ReadsOtherInputs(OneByOne):
 
     def local_step(self, block, response, context):
         step = super().local_step(block, response, context)
-        return step._replace(signals={**step.signals, "pre_average": step.signals["pre_average"].roll(1, 1)})
+        average = step.signals["pre_average"]
+        return step._replace(signals={**step.signals, "pre_average": average.lerp(average.roll(1, 1), 0.01)})
 
 
 class RemembersInputsMixed(OneByOne):
@@ -570,7 +571,7 @@ class AveragesWindows(Remembers):
 
     def local_step(self, block, response, context):
         step = super().local_step(block, response, context)
-        return step._replace(signals={**step.signals, "pre": response.pre.mean(0, keepdim=True)})
+        return step._replace(signals={**step.signals, "pre": response.pre[-1:].lerp(response.pre.mean(0), 0.01)})
 
 
 class MixesMemories(Remembers):

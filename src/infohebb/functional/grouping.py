@@ -46,6 +46,20 @@ def group(z: Activity, groups: int, delta: float = 1.0) -> Grouped:
     return Grouped(centred.view(z.shape), variance, 0.0)
 
 
+def signal_and_norm(
+    z: Float[Tensor, "n"], groups: int, power: float, delta: float = 1.0
+) -> tuple[Float[Tensor, "c"], Float[Tensor, "n"]]:
+    """v, of that power, and r = zc / u^(1-power) of a single activity, which few passes make.  No graph is kept.
+
+    Layer norm of the groups has divided by √u, and tells 1 / √u.
+    """
+    size = len(z) // groups
+    blocks = z.view(groups, size)
+    standardised, _, inverse = torch.native_layer_norm(blocks, (size,), None, None, delta / size)
+    raised = inverse.view(groups).pow(-2 * power)
+    return raised - raised.mean(), (standardised * inverse.pow(1 - 2 * power)).view(-1)
+
+
 def _whole_channels(z: Tensor, groups: int) -> bool:
     return z.dim() == 4 and z.shape[1] % groups == 0
 

@@ -23,7 +23,7 @@ class Error(NamedTuple):
 def cross_entropy(logits: Logits, targets: Int[Tensor, "m"]) -> Error:
     """Cross-entropy and softmax minus one-hot, over m."""
     log_probability = torch.log_softmax(logits, -1)
-    index = targets.expand(logits.shape[:-1]).unsqueeze(-1)
+    index = targets.long().expand(logits.shape[:-1]).unsqueeze(-1)
     loss = log_probability.gather(-1, index).mean((-2, -1)).neg_()
     error = log_probability.exp().scatter_(-1, index, -1.0, reduce="add")
     return Error(loss, error.div_(len(targets)))

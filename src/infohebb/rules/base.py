@@ -162,7 +162,7 @@ def check_kernels(gamma: object, **widths: object) -> None:
 def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
     """Raise EmptyBatchError, MismatchError or LabelError for a batch that no rule could learn from.
 
-    Labels are looked at on the CPU only: elsewhere that would wait for the device at each step.
+    Labels are looked at on the CPU only, and by no compiled step: that would wait for their numbers, or break it in two.
     """
     if len(inputs) == 0:
         raise EmptyBatchError("an empty batch: there is nothing to learn from; drop it")
@@ -178,7 +178,7 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
         raise LabelError(
             f"labels {targets.dtype}{list(targets.shape)}: give one int64 class index per sample, shape (m)"
         )
-    elif targets.device.type == "cpu":
+    elif targets.device.type == "cpu" and not torch.compiler.is_compiling():
         listed = targets.tolist() if len(targets) <= FEW else targets.aminmax()  # few are looked at faster one by one
         low, high = int(min(listed)), int(max(listed))
         if low >= 0 and high < outputs:

@@ -28,7 +28,7 @@ from infohebb.networks import Block, Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, right_answers
 from infohebb.rules.circuit import Cells, Circuit, TeachingCell, follow
 from infohebb.rules.grouped import GroupedRule, Grouping
-from infohebb.rules.layered import LocalStep, assign_gradients, block_signals, check_fit, readout_signals, synaptic_step
+from infohebb.rules.layered import LocalStep, assign_gradient, block_signals, check_fit, readout_signals, synaptic_step
 
 
 class Heard(NamedTuple):
@@ -234,15 +234,22 @@ class KernelizedBottleneckOnline(GroupedRule):
             assert isinstance(synapses, Synapses)
             step = self.local_step(block, response, (synapses, time))
             if step.signals is not None:
-                assign_gradients(block, self.update(step.signals, network.precision))
+                self._assign(block, self.update(step.signals, network.precision))
                 recorded |= {name: step.signals} if record else {}
             x = block.emit(response.activity, learning=True, normalised=step.normalised)
         logits = network.read_out(x)
         loss, signals = readout_signals(x.flatten(1), logits, targets)
         if time.learns:
-            assign_gradients(network.readout, self.update(signals))
+            self._assign(network.readout, self.update(signals))
             recorded |= {"readout": signals} if record else {}
         return Diagnostics(loss, right_answers(logits, targets), {}, recorded, waiting=not time.learns)
+
+    def _assign(self, layer: nn.Module, gradients: dict[str, Tensor]) -> None:
+        """All that such a layer has are weight and bias: faster than to look for more."""
+        for name in gradients.keys() & vars(layer)["_parameters"].keys():
+            parameter = getattr(layer, name)
+            if parameter is not None:
+                assign_gradient(parameter, gradients[name])
 
     def local_step(self, block: Block, response: Response, context: tuple[Synapses, Time]) -> LocalStep:
         """What the block's synapses are given, from its own response and what it kept; then it keeps this stimulus."""
@@ -308,11 +315,8 @@ def rows_of(signals: Signals) -> Rows:
 
 def hear(block: Block, settings: Grouping | None, response: Response) -> Heard:
     """What one stimulus is for a block."""
-    pre, z = response.pre[0], response.activity
+    pre, z, hidden = response.pre[0], response.activity[0], response.hidden[0]
     if settings is None:
-        slope = block.nonlinearity.gate(torch.ones_like(response.hidden), response.hidden)
-        return Heard(pre, slope[0], z[0], None)
-    grouped = grouping.group(z, settings.groups, settings.delta)
-    signal = grouping.group_signal(grouped.variance, settings.power)
-    normalised = grouping.normalise_groups(grouped, 1 - settings.power)
-    return Heard(pre, block.nonlinearity.gate(normalised, response.hidden)[0], signal[0], normalised)
+        return Heard(pre, block.nonlinearity.gate(torch.ones_like(hidden), hidden), z, None)
+    signal, normalised = grouping.signal_and_norm(z, *settings)
+    return Heard(pre, block.nonlinearity.gate(normalised, hidden), signal, normalised[None])

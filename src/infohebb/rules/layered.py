@@ -175,15 +175,19 @@ def as_geometry(signal: Tensor) -> Geometry:
 def assign_gradients(layer: nn.Module, gradients: dict[str, Tensor], inside: str = "") -> None:
     """Store each gradient in `.grad` of the layer's parameter of that name, None in that of any other."""
     for name, parameter in layer._parameters.items():
-        if parameter is None:
-            continue
-        gradient = gradients.get(inside + name) if parameter.requires_grad else None
-        if gradient is not None and gradient.stride() != parameter.stride():
-            gradient = torch.empty_like(parameter).copy_(gradient)  # torch's fused optimizers take for granted that
-        parameter.grad = gradient  # both lie alike in memory
+        if parameter is not None:
+            assign_gradient(parameter, gradients.get(inside + name))
     for name, child in layer._modules.items():
         if child is not None:
             assign_gradients(child, gradients, f"{inside}{name}.")
+
+
+def assign_gradient(parameter: Parameter, gradient: Tensor | None) -> None:
+    """Store a gradient in `.grad` of a parameter; None if that is frozen."""
+    gradient = gradient if parameter.requires_grad else None
+    if gradient is not None and gradient.stride() != parameter.stride():
+        gradient = torch.empty_like(parameter).copy_(gradient)  # torch's fused optimizers take for granted that
+    parameter.grad = gradient  # both lie alike in memory
 
 
 def block_signals(block: Block, response: Response) -> Signals:
