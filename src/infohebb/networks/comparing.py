@@ -2,7 +2,7 @@
 
 Its input is s = (x, y, z) of the current sample, held for `hold` steps: features, one-hot label, activities. From there
 
-    line       each input channel enters a chain of leaky linear units: `stages` of them
+    line       each input channel enters a chain of leaky linear units, `stages` of them, which holds its recent past
     recall     per remembered sample and channel one linear unit: what the line says that it was
     alike      per remembered sample and class one unit: both it and the current sample are of that class
     compare    per remembered sample `units` random units that read z_N - z_q, x_N - x_q, whether the labels are alike,
@@ -26,7 +26,7 @@ from infohebb.networks.wiring import Wiring
 LITTLE = 1e-3
 SHARP = 4.0  # the drive of an `alike` unit goes from -1.5 to 0.5, times this
 SETTLED = 6  # steps at the end of a stimulus in which recall is to be right: the units after it need some
-RIDGE = 1e-10
+RIDGE = 1e-8
 
 
 class Channels(NamedTuple):
@@ -49,7 +49,7 @@ class Gains(NamedTuple):
 
 def line_leak(window: int, stages: int, hold: int) -> float:
     """k of a line whose last stage lags behind by about the window; 1, an exact delay, of as many stages as steps."""
-    return min(1.0, stages / (hold * (window - 0.5)))
+    return 1.0 if stages > hold * (window - 1) else stages / (hold * (window - 0.5))
 
 
 def recalling(window: int, stages: int, hold: int) -> Float[Tensor, "q stages"]:
@@ -80,14 +80,15 @@ def comparing_wiring(
     gains: Gains | None = None,
     chance: torch.Generator | None = None,
 ) -> Wiring:
-    """The wiring for windows of `window` samples; a line of exact delays, unless there are `stages`.
+    """The wiring for windows of `window` samples: a line of four `stages` per sample, unless told otherwise.
 
-    Raises UsageError.
+    With a stage for each step, hold · (window - 1) + 1 of them, its delays are exact. Raises UsageError.
     """
-    for name, number, least in (("window", window, 2), ("units", units, 1), ("hold", hold, SETTLED)):
+    stages = 4 * window if stages is None else stages
+    known = {"window": (window, 2), "units": (units, 1), "hold": (hold, SETTLED), "stages": (stages, 1)}
+    for name, (number, least) in known.items():
         if not is_whole(number) or number < least:
             raise UsageError(f"{name} {number!r} of a comparing reservoir; take a whole number of at least {least}")
-    stages = hold * (window - 1) + 1 if stages is None else stages
     parts = _Parts(channels, window - 1, stages, units)
     edges = _Edges(sum(parts.lengths))
     gains = Gains() if gains is None else gains

@@ -1,7 +1,6 @@
 """Reservoir: fixed recurrent rate units, driven by one stimulus after another, and a linear readout that learns."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -35,7 +34,7 @@ class Reservoir(nn.Module):
         self,
         wiring: Wiring,
         *,
-        learning: Literal["lms", "rls"] = "lms",
+        learning: str = "lms",
         rate: float = 5e-4,
         alpha: float = 1.0,
         noise: tuple[float, float] = (0.0, 0.0),
@@ -155,8 +154,9 @@ class Reservoir(nn.Module):
         return torch.empty_like(like).uniform_(-width, width) if width else 0.0
 
     def _check(self, moment: Moment) -> None:
-        """Raise DivergenceError unless the output and the new potential are finite."""
-        if bool(moment.output.isfinite().all()) and bool(moment.potential.isfinite().all()):
+        """Raise DivergenceError for what is not finite, and for outputs so large that the next step would not be."""
+        largest = torch.finfo(moment.output.dtype).max ** 0.5
+        if bool((moment.output.abs() < largest).all()) and bool(moment.potential.isfinite().all()):
             return
         if self.learning == "lms":
             limit = 2 / max(moment.rates.square().sum().item(), 1e-12)
@@ -170,4 +170,4 @@ class Reservoir(nn.Module):
 
 
 def _diverged(what: str, mend: str) -> DivergenceError:
-    return DivergenceError(f"the reservoir's {what} became infinite or NaN: {mend}")
+    return DivergenceError(f"the reservoir's {what} ran away to infinity or NaN: {mend}")

@@ -14,8 +14,16 @@ from infohebb.functional.working_memory import memory_weights, modulate_current
 from infohebb.networks.comparing import Channels
 from infohebb.networks.reservoir import Reservoir
 
-PENALTIES = tuple(10.0**power for power in range(-8, 3))  # in units of the rates' mean square, times their number
+PENALTIES = tuple(10.0**power for power in range(-10, 3))  # in units of the rates' mean square, times their number
 Rows = Float[Tensor, "t d"]
+
+
+class Samples(NamedTuple):
+    """A stream of samples: features, one-hot labels, activities."""
+
+    x: Float[Tensor, "t i"]
+    y: Float[Tensor, "t c"]
+    z: Float[Tensor, "t d"]
 
 
 class Objective(NamedTuple):
@@ -34,14 +42,15 @@ class Fitted(NamedTuple):
     validation: Float[Tensor, "p"]
 
 
-def third_factors(x: Rows, y: Rows, z: Rows, window: int, objective: Objective) -> Float[Tensor, "k d"]:
+def third_factors(samples: Samples, window: int, objective: Objective) -> Float[Tensor, "k d"]:
     """ξ of every window of a stream of t samples: t - window + 1 rows, the last sample of each being the current one.
 
     Raises MismatchError for streams that are shorter than a window.
     """
-    if window > len(x) or window < 2:
-        raise MismatchError(f"windows of {window} samples in a stream of {len(x)}; take 2 or more, or a longer stream")
-    X, Y, Z = (rows.unfold(0, window, 1).mT for rows in (x, y, z))
+    count = len(samples.x)
+    if window > count or window < 2:
+        raise MismatchError(f"windows of {window} samples in a stream of {count}; take 2 or more, or a longer stream")
+    X, Y, Z = (rows.unfold(0, window, 1).mT for rows in samples)
     sigma_x, sigma_y, sigma_z = objective.sigmas
     Q = gaussian_gram(X, sigma_x, "per_sqrt_dim") - objective.gamma * gaussian_gram(Y, sigma_y, "per_sqrt_dim")
     return modulate_current(Z, memory_weights(Q, objective.modulator), sigma_z)
@@ -81,17 +90,17 @@ def fit_readout(rates: Float[Tensor, "m r"], targets: Float[Tensor, "m p"], shar
     return Fitted(readout / scale[:, None], PENALTIES[best], held_out[best])
 
 
-Draw = Callable[[int, torch.Generator | None], tuple[Tensor, Tensor, Tensor]]
+Draw = Callable[[int, torch.Generator | None], Samples]
 
 
-def random_samples(channels: Channels, count: int, chance: torch.Generator | None = None) -> tuple[Rows, Rows, Rows]:
+def random_samples(channels: Channels, count: int, chance: torch.Generator | None = None) -> Samples:
     """Normal features and activities, one-hot labels in equal shares: of a task's shape, and nothing else of it."""
     x, z = (torch.randn(count, width, generator=chance) for width in (channels.features, channels.activities))
     labels = torch.randint(channels.classes, (count,), generator=chance)
-    return x, one_hot(labels, channels.classes), z
+    return Samples(x, one_hot(labels, channels.classes), z)
 
 
-def one_hot(labels: Int64[Tensor, "t"], classes: int) -> Rows:
+def one_hot(labels: Int64[Tensor, "t"], classes: int) -> Float[Tensor, "t c"]:
     """A one in the place of the label."""
     return torch.eye(classes)[labels]
 
@@ -139,11 +148,11 @@ class ReservoirModulator(nn.Module):
     ) -> Float[Tensor, "d"]:
         """Set the readout by ridge regression on a stream of random data; R² per unit on the part that was held out.
 
-        `draw(count, chance)` gives x, y, z; by default `random_samples`. Raises MismatchError for too few samples.
+        `draw(count, chance)` gives them; by default `random_samples`. Raises MismatchError for too few samples.
         """
-        x, y, z = random_samples(self.channels, samples, chance) if draw is None else draw(samples, chance)
-        targets = third_factors(x, y, z, self.window, self.objective)
-        rates = responses(self.reservoir, torch.cat([x, y, z], 1).to(self.reservoir.potential), self.hold)
+        drawn = random_samples(self.channels, samples, chance) if draw is None else draw(samples, chance)
+        targets = third_factors(drawn, self.window, self.objective)
+        rates = responses(self.reservoir, torch.cat(drawn, 1).to(self.reservoir.potential), self.hold)
         fitted = fit_readout(rates[self.window - 1 :], targets)
         self.reservoir.readout.copy_(fitted.readout)
         return fitted.validation

@@ -12,11 +12,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from infohebb.data import load
@@ -29,6 +28,7 @@ from infohebb.networks.reservoir import Reservoir
 from infohebb.networks.third_factor import (
     Fitted,
     Objective,
+    Samples,
     fit_readout,
     one_hot,
     random_samples,
@@ -49,13 +49,13 @@ class Setting:
 
     The reservoir sees x, y and z of the current sample, each held for 20 steps of 1 ms. "random" wiring has `units` of
     which all are read; "comparing" has `units` that are read, and those that remember and compare besides, with a line
-    of `stages` (all delays exact: None). The readout reads the rates at the steps `at` of each sample, by weights of
-    their own. It learns from `learned` samples of the task, of which the last fifth chooses the ridge; or from as many
-    of random data, of the task's shape only.
+    of `stages` (None: four for each sample of the window). The readout reads the rates at the steps `at` of each
+    sample, by weights of their own. It learns from `learned` samples of the task, of which the last fifth chooses the
+    ridge; or from as many of random data, of the task's shape only.
     """
 
     window: int = 2
-    wiring: Literal["random", "comparing"] = "random"
+    wiring: str = "random"
     units: int = 800
     strength: float = 0.5
     density: float = 0.1
@@ -69,7 +69,7 @@ class Setting:
     modulator: str = "exact"
     gamma: float = 10.0
     sigmas: Sequence[float] = (0.5, 0.25, 1.0)
-    learned_on: Literal["task", "random"] = "task"
+    learned_on: str = "task"
     learned: int = 2300
     tested: int = 700
 
@@ -99,14 +99,6 @@ class Setting:
         )
 
 
-class Samples(NamedTuple):
-    """A stream of samples: features, one-hot labels, activities."""
-
-    x: Float[Tensor, "t i"]
-    y: Float[Tensor, "t c"]
-    z: Float[Tensor, "t d"]
-
-
 def linear_task(count: int, chance: torch.Generator | None = None) -> Samples:
     """Points of the square from -1 to 1, labelled by the side of the paper's line; activities are normal noise."""
     x = 2 * torch.rand(count, 2, generator=chance) - 1
@@ -124,7 +116,7 @@ def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "tes
     wiring = setting.wire(torch.Generator().manual_seed(seed + 1000))
     reservoir, at, first = Reservoir(wiring), tuple(setting.at), setting.window - 1
     rates = responses(reservoir, torch.cat(learned, 1), at=at)
-    targets = third_factors(*learned, setting.window, setting.objective)
+    targets = third_factors(learned, setting.window, setting.objective)
     count = setting.learned
     fitted = fit_readout(rates[first:count], targets[: count - first])
     final = {
@@ -137,7 +129,7 @@ def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "tes
         return final, {"validation_r2": fitted.validation.tolist()}, {}
     if setting.learned_on == "random":
         rates = responses(reservoir, torch.cat(task, 1), at=at)
-        targets = third_factors(*task, setting.window, setting.objective)
+        targets = third_factors(task, setting.window, setting.objective)
     return _tested(fitted, rates[count + first :].double(), targets[count:].double(), final)
 
 
@@ -177,7 +169,7 @@ def tracking(
     *,
     seed: int = 0,
     data: str = "mnist",
-    learning: Literal["lms", "rls"] = "lms",
+    learning: str = "lms",
     published: bool = True,
     units: int = 2000,
     rate: float = 5e-4,
@@ -217,8 +209,8 @@ def tracking(
 def _epoch(
     reservoir: Reservoir, samples: Samples, window: int, objective: Objective, *, learn: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Third factors of all windows, and what the readout says after their steps: if it was frozen, and as it learned."""
-    targets, frozen, learned = third_factors(*samples, window, objective), [], []
+    """Third factors of all windows, and what the readout says after their steps, frozen meanwhile and learning."""
+    targets, frozen, learned = third_factors(samples, window, objective), [], []
     for stimulus, target in zip(torch.cat(samples, 1)[window - 1 :], targets, strict=True):
         start = reservoir.potential.clone()
         reservoir.hold(stimulus)
@@ -261,4 +253,4 @@ def _searched(grid: Mapping[str, Sequence[Any]], seed: int, fixed: Mapping[str, 
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         final = predictability(seed=seed, score="validation", **{**fixed, **chosen})[0]
-        yield {**chosen, **{name: round(value, 5) for name, value in final.items()}}
+        yield {**chosen, **{name: float(f"{value:.5g}") for name, value in final.items()}}
