@@ -40,10 +40,10 @@ class Channels(NamedTuple):
 class Gains(NamedTuple):
     """What compare units listen to, and how much: standard deviations of their random weights."""
 
-    activities: float = 0.7
-    features: float = 0.5
-    alike: float = 2.0
-    count: float = 1.0
+    activities: float = 1.0
+    features: float = 0.12
+    alike: float = 1.4
+    counted: float = 0.7
     bias: float = 1.0
 
 
@@ -131,14 +131,16 @@ class _Edges:
     """A sparse matrix while it grows."""
 
     def __init__(self, units: int):
-        self.units, self._from, self._to, self._weights = units, [], [], []
+        self.units = units
+        self._from: list[Tensor] = []
+        self._to: list[Tensor] = []
+        self._weights: list[Tensor] = []
 
     def add(self, source: Tensor, target: Tensor, weight: Tensor | float) -> None:
         """Connections from `source` to `target`, all broadcast against each other."""
-        source, target, weight = torch.broadcast_tensors(source, target, torch.as_tensor(weight))
-        self._from.append(source.flatten())
-        self._to.append(target.flatten())
-        self._weights.append(weight.flatten())
+        added = torch.broadcast_tensors(source, target, torch.as_tensor(weight))
+        for known, new in zip((self._from, self._to, self._weights), added, strict=True):
+            known.append(new.flatten())
 
     def sparse(self) -> Tensor:
         places = torch.stack([torch.cat(self._from), torch.cat(self._to)])
@@ -173,7 +175,7 @@ def _wire_compare(parts: _Parts, edges: _Edges, inputs: Tensor, gains: Gains, ch
         return torch.randn(rows, m, generator=chance) * gain
 
     of_z, of_x = (draw(n, gain / n**0.5) for n, gain in ((activities, gains.activities), (features, gains.features)))
-    of_alike, of_count, bias = (draw(1, gain) for gain in (gains.alike, gains.count, gains.bias))
+    of_alike, of_count, bias = (draw(1, gain) for gain in (gains.alike, gains.counted, gains.bias))
     for place, weights in ((x, of_x), (z, of_z)):
         inputs[place, compare.flatten()] = weights.repeat(1, per)
         edges.add(recall[:, place, None], compare[:, None], -weights / LITTLE)

@@ -22,6 +22,7 @@ from infohebb.data import load
 from infohebb.data.synthetic import LINE
 from infohebb.errors import UsageError
 from infohebb.files import write_whole
+from infohebb.functional.normalisation import layer_norm
 from infohebb.functional.reservoir import explained
 from infohebb.networks.comparing import Channels, Gains, comparing_wiring
 from infohebb.networks.reservoir import Reservoir
@@ -51,7 +52,8 @@ class Setting:
     which all are read; "comparing" has `units` that are read, and those that remember and compare besides, with a line
     of `stages` (None: four for each sample of the window). The readout reads the rates at the steps `at` of each
     sample, by weights of their own. It learns from `learned` samples of the task, of which the last fifth chooses the
-    ridge; or from as many of random data, of the task's shape only.
+    ridge; or from as many of random data, of the task's shape only. The task's activities are normal "noise", or those
+    of a random "layer" that sees its features.
     """
 
     window: int = 2
@@ -69,6 +71,7 @@ class Setting:
     modulator: str = "exact"
     gamma: float = 10.0
     sigmas: Sequence[float] = (0.5, 0.25, 1.0)
+    activities: str = "noise"
     learned_on: str = "task"
     learned: int = 2300
     tested: int = 700
@@ -104,6 +107,13 @@ def linear_task(count: int, chance: torch.Generator | None = None) -> Samples:
     x = 2 * torch.rand(count, 2, generator=chance) - 1
     labels = (x @ torch.tensor(LINE) > 0).long()
     return Samples(x, one_hot(labels, 2), torch.randn(count, CHANNELS.activities, generator=chance))
+
+
+def in_a_layer(samples: Samples, chance: torch.Generator | None = None) -> Samples:
+    """The same samples with activities of a random layer: rectified, then normalised over its units."""
+    weight = torch.randn(samples.x.shape[1], CHANNELS.activities, generator=chance)
+    bias = torch.randn(CHANNELS.activities, generator=chance)
+    return samples._replace(z=layer_norm((samples.x @ weight + bias).relu(), 1e-6).normalised)
 
 
 def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "test", **settings: Any) -> Result:
@@ -158,6 +168,10 @@ def _streams(setting: Setting, seed: int, tested: int) -> tuple[Samples, Samples
     if tested:
         unseen = linear_task(tested, torch.Generator().manual_seed(seed + 500))
         task = Samples(*(torch.cat(parts) for parts in zip(task, unseen, strict=True)))
+    if setting.activities == "layer":
+        task = in_a_layer(task, torch.Generator().manual_seed(seed + 3000))
+    elif setting.activities != "noise":
+        raise UsageError(f"activities {setting.activities!r}; take 'noise' or 'layer'")
     if setting.learned_on == "task":
         return task, task
     if setting.learned_on != "random":
