@@ -45,7 +45,7 @@ def test_activities_may_be_those_of_a_layer_that_sees_the_features():
     assert torch.equal(layer.x, task.x)
     assert layer.z.mean(1).abs().max() < 1e-5
     awake = layer.z.any(1)
-    torch.testing.assert_close(layer.z[awake].square().mean(1), torch.ones(int(awake.sum())), rtol=1e-3, atol=0)
+    torch.testing.assert_close(layer.z[awake].square().mean(1), torch.ones(int(awake.sum())), rtol=0.05, atol=0)
     assert awake.sum() > 20
     assert predictability(**COMPARING, activities="layer")[0]["test_r2"] > 0.4
 

@@ -83,6 +83,16 @@ def test_what_is_older_than_the_window_is_forgotten():
     assert not torch.allclose(found, Reservoir(wiring).drive(other)[9:], rtol=0, atol=1e-5)
 
 
+def test_wide_ones_are_sparse_and_do_the_same(monkeypatch):
+    dense = comparing_wiring(CHANNELS, WINDOW, UNITS, chance=seeded())
+    monkeypatch.setattr("infohebb.networks.comparing.DENSE", 10)
+    sparse = comparing_wiring(CHANNELS, WINDOW, UNITS, chance=seeded())
+    assert sparse.weights.recurrent.is_sparse
+    assert not dense.weights.recurrent.is_sparse
+    samples = torch.cat(stream(), 1)
+    torch.testing.assert_close(Reservoir(sparse).drive(samples), Reservoir(dense).drive(samples))
+
+
 def test_a_line_of_as_many_stages_as_steps_delays_exactly():
     assert line_leak(3, 41, 20) == 1.0
     assert line_leak(3, 10, 20) == pytest.approx(0.2)

@@ -27,6 +27,7 @@ LITTLE = 1e-3
 SHARP = 4.0  # the drive of an `alike` unit goes from -1.5 to 0.5, times this
 SETTLED = 6  # steps at the end of a stimulus in which recall is to be right: the units after it need some
 RIDGE = 1e-8
+DENSE = 1500  # units up to which the recurrent weights are a dense matrix
 
 
 class Channels(NamedTuple):
@@ -98,7 +99,7 @@ def comparing_wiring(
     _wire_compare(parts, edges, inputs, gains, chance)
     leak = torch.ones(edges.units)
     leak[: parts.start("recall")] = line_leak(window, stages, hold)
-    return Wiring(Weights(edges.sparse(), inputs, torch.zeros(channels.activities, edges.units)), 1.0, leak, units)
+    return Wiring(Weights(edges.matrix(), inputs, torch.zeros(channels.activities, edges.units)), 1.0, leak, units)
 
 
 class _Parts(NamedTuple):
@@ -128,7 +129,7 @@ class _Parts(NamedTuple):
 
 
 class _Edges:
-    """A sparse matrix while it grows."""
+    """A matrix of few connections while it grows."""
 
     def __init__(self, units: int):
         self.units = units
@@ -142,10 +143,12 @@ class _Edges:
         for known, new in zip((self._from, self._to, self._weights), added, strict=True):
             known.append(new.flatten())
 
-    def sparse(self) -> Tensor:
+    def matrix(self) -> Tensor:
+        """All of them; dense while that is the faster one."""
         places = torch.stack([torch.cat(self._from), torch.cat(self._to)])
         size = (self.units, self.units)
-        return torch.sparse_coo_tensor(places, torch.cat(self._weights).float(), size, check_invariants=True).coalesce()
+        matrix = torch.sparse_coo_tensor(places, torch.cat(self._weights).float(), size, check_invariants=True)
+        return matrix.to_dense() if self.units <= DENSE else matrix.coalesce()
 
 
 def _wire_line(parts: _Parts, edges: _Edges, inputs: Tensor, recall: Tensor) -> None:
