@@ -83,6 +83,10 @@ class NoSpaceError(RunError):
     """The disk is full; nothing was overwritten."""
 
 
+class DivergenceError(RunError):
+    """A network's own dynamics, or a readout that learns as it runs, ran away to infinity."""
+
+
 class NonFiniteLossError(RunError):
     """Training produced a loss, an objective or a gradient that is not finite."""
 

@@ -1,9 +1,18 @@
 """The reservoir against the reference's own numbers; recursive least squares against the solution it recurs to."""
 
+import pytest
 import torch
 
 from functional.oracles import assert_close, golden, normal
-from infohebb.functional.reservoir import Weights, advance, least_mean_squares_, recursive_least_squares_
+from infohebb.functional.reservoir import (
+    Weights,
+    advance,
+    advance_held,
+    explained,
+    least_mean_squares_,
+    recursive_least_squares_,
+    ridge,
+)
 
 
 def close(ours, theirs):
@@ -74,3 +83,39 @@ def test_noise_is_added_to_rates_and_output():
     rates, output = advance(u, s, weights, arrays["W_o0"], strength, k, noise)[1:]
     close(rates, u.tanh() + noise[0])
     close(output, rates @ arrays["W_o0"] + noise[1])
+
+
+@pytest.mark.parametrize(("rows", "units"), [(30, 7), (7, 30)])
+def test_ridge_regression_solves_its_equations_whichever_side_is_shorter(rows, units):
+    R, targets, penalties = normal(rows, units), normal(rows, 3, seed=1), (0.01, 2.0)
+    for penalty, found in zip(penalties, ridge(R, targets, penalties), strict=True):
+        eye = penalty * torch.eye(units, dtype=torch.float64)
+        assert_close(found, torch.linalg.solve(R.T @ R + eye, R.T @ targets), 1e-9)
+
+
+def test_explained_is_one_for_the_target_and_zero_for_its_mean():
+    targets = normal(20, 3)
+    assert_close(explained(targets, targets), torch.ones(3, dtype=torch.float64), 1e-12)
+    assert explained(targets.mean(0).expand(20, 3), targets).abs().max() < 1e-12
+    worse = explained(-targets, targets - targets.mean(0))
+    assert (worse < 0).all()
+
+
+def test_several_runs_at_once_are_each_alone():
+    arrays, weights, strength, _ = read("reservoir_lms")
+    u, s, k = normal(5, 40), normal(5, 13, seed=1), torch.linspace(0.1, 1, 40, dtype=torch.float64)
+    together = advance(u, s, weights, arrays["W_o0"], strength, k)
+    for run in range(5):
+        alone = advance_held(u[run], s[run] @ weights.inputs, weights, arrays["W_o0"], strength, k)
+        for one, all_of_them in zip(alone, together, strict=True):
+            close(one, all_of_them[run])
+
+
+def test_a_readout_of_fewer_rows_reads_the_last_units():
+    _, weights, strength, k = read("reservoir_lms")
+    u, s, readout = normal(40), normal(13, seed=1), normal(6, 4, seed=2)
+    whole = torch.cat([torch.zeros(34, 4, dtype=torch.float64), readout])
+    for some, all_of_them in zip(
+        advance(u, s, weights, readout, strength, k), advance(u, s, weights, whole, strength, k), strict=True
+    ):
+        close(some, all_of_them)

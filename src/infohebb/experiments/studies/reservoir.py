@@ -1,0 +1,270 @@
+"""How much of the third factor a reservoir knows.
+
+`predictability`   readout frozen, windows that it has never seen: R² of the third factor
+`tracking`         the published experiment: the readout learns within each window, and is then frozen
+`search`           many settings on validation windows, written to a file
+
+R² is 1 - Σ (output - target)² / Σ (target - mean)², per output unit, mean over units.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infohebb.data import load
+from infohebb.data.synthetic import LINE
+from infohebb.errors import UsageError
+from infohebb.files import write_whole
+from infohebb.functional.normalisation import layer_norm
+from infohebb.functional.reservoir import explained
+from infohebb.networks.comparing import Channels, Gains, comparing_wiring
+from infohebb.networks.reservoir import Reservoir
+from infohebb.networks.third_factor import (
+    Fitted,
+    Objective,
+    Samples,
+    fit_readout,
+    one_hot,
+    random_samples,
+    responses,
+    third_factors,
+)
+from infohebb.networks.wiring import Sizes, Wiring, random_wiring
+
+CHANNELS = Channels(2, 2, 4)  # of the task `linear`, and a layer of four
+SHOWN = 100  # windows whose third factor is kept for a picture
+
+Result = tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a readout is to predict, from which reservoir, learned from what.
+
+    The reservoir sees x, y and z of the current sample, each held for 20 steps of 1 ms. "random" wiring has `units` of
+    which all are read; "comparing" has `units` that are read, and those that remember and compare besides, with a line
+    of `stages` (None: four for each sample of the window). The readout reads the rates at the steps `at` of each
+    sample, by weights of their own. It learns from `learned` samples of the task, of which the last fifth chooses the
+    ridge; or from as many of random data, of the task's shape only. The task's activities are normal "noise", or those
+    of a random "layer" that sees its features.
+    """
+
+    window: int = 2
+    wiring: str = "random"
+    units: int = 800
+    strength: float = 0.5
+    density: float = 0.1
+    published: bool = False
+    radius: float | None = None
+    tau: float | Sequence[float] = 5e-3
+    input_scale: float = 0.3
+    stages: int | None = None
+    gains: Sequence[float] = tuple(Gains())
+    at: Sequence[int] = (-1,)
+    modulator: str = "exact"
+    gamma: float = 10.0
+    sigmas: Sequence[float] = (0.5, 0.25, 1.0)
+    activities: str = "noise"
+    learned_on: str = "task"
+    learned: int = 2300
+    tested: int = 700
+
+    @property
+    def objective(self) -> Objective:
+        """The objective whose derivative is to be predicted."""
+        sigma_x, sigma_y, sigma_z = self.sigmas
+        return Objective(self.gamma, (sigma_x, sigma_y, sigma_z), self.modulator)
+
+    def wire(self, chance: torch.Generator) -> Wiring:
+        """The fixed part of the reservoir.  Raises UsageError."""
+        if self.wiring == "comparing":
+            gains = Gains(*self.gains)
+            return comparing_wiring(CHANNELS, self.window, self.units, stages=self.stages, gains=gains, chance=chance)
+        if self.wiring != "random":
+            raise UsageError(f"wiring {self.wiring!r}; take 'random' or 'comparing'")
+        return random_wiring(
+            Sizes(sum(CHANNELS), self.units, CHANNELS.activities),
+            strength=self.strength,
+            density=self.density,
+            published=self.published,
+            radius=self.radius,
+            tau=self.tau,
+            input_scale=self.input_scale,
+            feedback=False,
+            chance=chance,
+        )
+
+
+def linear_task(count: int, chance: torch.Generator | None = None) -> Samples:
+    """Points of the square from -1 to 1, labelled by the side of the paper's line; activities are normal noise."""
+    x = 2 * torch.rand(count, 2, generator=chance) - 1
+    labels = (x @ torch.tensor(LINE) > 0).long()
+    return Samples(x, one_hot(labels, 2), torch.randn(count, CHANNELS.activities, generator=chance))
+
+
+def in_a_layer(samples: Samples, chance: torch.Generator | None = None) -> Samples:
+    """The same samples with activities of a random layer: rectified, then normalised over its units."""
+    weight = torch.randn(samples.x.shape[1], CHANNELS.activities, generator=chance)
+    bias = torch.randn(CHANNELS.activities, generator=chance)
+    return samples._replace(z=layer_norm((samples.x @ weight + bias).relu(), 1e-6).normalised)
+
+
+def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "test", **settings: Any) -> Result:
+    """R² of a frozen readout on windows it has not seen: `test_r2` of unseen samples, `validation_r2` of held-out ones.
+
+    With `score` "validation" no test sample is drawn. Settings are those of `Setting`. Raises UsageError.
+    """
+    setting = _setting(settings)
+    task, learned = _streams(setting, seed, setting.tested if score == "test" else 0)
+    wiring = setting.wire(torch.Generator().manual_seed(seed + 1000))
+    reservoir, at, first = Reservoir(wiring), tuple(setting.at), setting.window - 1
+    rates = responses(reservoir, torch.cat(learned, 1), at=at)
+    targets = third_factors(learned, setting.window, setting.objective)
+    count = setting.learned
+    fitted = fit_readout(rates[first:count], targets[: count - first])
+    final = {
+        "validation_r2": fitted.validation.mean().item(),
+        "units": float(len(wiring.leak)),
+        "read": float(rates.shape[1]),
+        "penalty": fitted.penalty,
+    }
+    if score == "validation":
+        return final, {"validation_r2": fitted.validation.tolist()}, {}
+    if setting.learned_on == "random":
+        rates = responses(reservoir, torch.cat(task, 1), at=at)
+        targets = third_factors(task, setting.window, setting.objective)
+    return _tested(fitted, rates[count + first :].double(), targets[count:].double(), final)
+
+
+def _tested(fitted: Fitted, rates: Tensor, targets: Tensor, final: dict[str, float]) -> Result:
+    outputs = rates @ fitted.readout
+    r2 = explained(outputs, targets)
+    final = {"test_r2": r2.mean().item(), **final}
+    curves = {"test_r2": r2.tolist(), "validation_r2": fitted.validation.tolist()}
+    shown = {"exact": targets[:SHOWN], "predicted": outputs[:SHOWN]}
+    return final, curves, {name: values.float().numpy() for name, values in shown.items()}
+
+
+def _setting(settings: Mapping[str, Any]) -> Setting:
+    unknown = sorted(set(settings) - set(Setting.__dataclass_fields__))
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: no setting of this study; take {', '.join(Setting.__dataclass_fields__)}"
+        )
+    return Setting(**settings)
+
+
+def _streams(setting: Setting, seed: int, tested: int) -> tuple[Samples, Samples]:
+    """The task, learned part first, and the stream to learn from: the same, or random data."""
+    chance = torch.Generator().manual_seed(seed)
+    task = linear_task(setting.learned, chance)
+    if tested:
+        unseen = linear_task(tested, torch.Generator().manual_seed(seed + 500))
+        task = Samples(*(torch.cat(parts) for parts in zip(task, unseen, strict=True)))
+    if setting.activities == "layer":
+        task = in_a_layer(task, torch.Generator().manual_seed(seed + 3000))
+    elif setting.activities != "noise":
+        raise UsageError(f"activities {setting.activities!r}; take 'noise' or 'layer'")
+    if setting.learned_on == "task":
+        return task, task
+    if setting.learned_on != "random":
+        raise UsageError(f"learned_on {setting.learned_on!r}; take 'task' or 'random'")
+    return task, Samples(*random_samples(CHANNELS, setting.learned, torch.Generator().manual_seed(seed + 2000)))
+
+
+def tracking(
+    *,
+    seed: int = 0,
+    data: str = "mnist",
+    learning: str = "lms",
+    published: bool = True,
+    units: int = 2000,
+    rate: float = 5e-4,
+    epochs: int = 10,
+    samples: int = 100,
+    window: int = 10,
+    modulator: str = "head",
+) -> Result:
+    """The published experiment: the readout learns the third factor of each window while that window is held.
+
+    The first `samples` test images with fixed uniform activities in R^10, shuffled each epoch, windows of stride 1,
+    20 steps each. Per epoch R² `after` the steps of a window, and `before`: at their end, too, had the readout not
+    learned in them. Then, frozen for good, `frozen_seen` on the same samples in another order and `frozen_unseen` on
+    the next ones.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    seen, unseen = (_images(data, samples, place, chance) for place in (0, 1))
+    objective = Objective(2.0, (0.5, 0.5, 0.5), modulator)
+    sizes = Sizes(sum(part.shape[1] for part in seen), units, seen.z.shape[1])
+    reservoir = Reservoir(random_wiring(sizes, published=published, chance=chance), learning=learning, rate=rate)
+    curves: dict[str, list[float]] = {"epoch": [], "after": [], "before": []}
+    shown: dict[str, np.ndarray] = {}
+    for epoch in range(1, epochs + 1):
+        targets, before, after = _epoch(reservoir, _shuffled(seen, chance), window, objective, learn=True)
+        curves["epoch"].append(epoch)
+        for name, outputs in (("after", after), ("before", before)):
+            curves[name].append(explained(outputs, targets).mean().item())
+        shown = {"exact": targets.numpy(), "predicted": after.numpy()}
+    final = {name: curves[name][-1] for name in ("after", "before")}
+    for name, part in (("frozen_seen", seen), ("frozen_unseen", unseen)):
+        targets, _, outputs = _epoch(reservoir, _shuffled(part, chance), window, objective, learn=False)
+        final[name] = explained(outputs, targets).mean().item()
+    final["mean_square_rates"] = reservoir.potential.tanh().square().sum().item()
+    return final, curves, shown
+
+
+def _epoch(
+    reservoir: Reservoir, samples: Samples, window: int, objective: Objective, *, learn: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Third factors of all windows, and what the readout says after their steps, frozen meanwhile and learning."""
+    targets, frozen, learned = third_factors(samples, window, objective), [], []
+    for stimulus, target in zip(torch.cat(samples, 1)[window - 1 :], targets, strict=True):
+        start = reservoir.potential.clone()
+        reservoir.hold(stimulus)
+        frozen.append(reservoir.output())
+        if learn:
+            reservoir.potential.copy_(start)
+            reservoir.hold(stimulus, target=target)
+        learned.append(reservoir.output())
+    return targets, torch.stack(frozen), torch.stack(learned)
+
+
+def _images(name: str, count: int, place: int, chance: torch.Generator) -> Samples:
+    """`count` test images, the first ones or those after them, with activities in R^10."""
+    data = load(name)
+    split = data.test
+    if split is None or data.classes is None or len(split.targets) < (place + 1) * count:
+        raise UsageError(f"data set {name!r} has no {(place + 1) * count} test images with labels; take fewer samples")
+    part = slice(place * count, (place + 1) * count)
+    x = data.normalise(split.inputs[part]).flatten(1).float()
+    return Samples(x, one_hot(split.targets[part], data.classes), torch.rand(count, 10, generator=chance))
+
+
+def _shuffled(samples: Samples, chance: torch.Generator) -> Samples:
+    order = torch.randperm(len(samples.x), generator=chance)
+    return Samples(*(part[order] for part in samples))
+
+
+def search(path: Path | str, grid: Mapping[str, Sequence[Any]], *, seed: int = 0, **fixed: Any) -> list[dict[str, Any]]:
+    """`predictability` on validation windows for every combination of a grid, best first, written once to `path`.
+
+    Raises RecordConflictError when the file is there already.
+    """
+    rows = sorted(_searched(grid, seed, fixed), key=lambda row: -row["validation_r2"])
+    text = json.dumps({"seed": seed, "fixed": asdict(_setting(fixed)), "grid": dict(grid), "rows": rows}, indent=1)
+    write_whole(Path(path), lambda part: part.write_text(text + "\n"), once=True)
+    return rows
+
+
+def _searched(grid: Mapping[str, Sequence[Any]], seed: int, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        final = predictability(seed=seed, score="validation", **{**fixed, **chosen})[0]
+        yield {**chosen, **{name: float(f"{value:.5g}") for name, value in final.items()}}

@@ -1,0 +1,119 @@
+"""The study of what a reservoir knows of the third factor, in sizes that tests can afford."""
+
+import json
+
+import pytest
+import torch
+
+from infohebb.errors import RecordConflictError, UsageError
+from infohebb.experiments.studies.reservoir import in_a_layer, linear_task, predictability, search, tracking
+
+TINY = {"learned": 300, "tested": 100}
+COMPARING = {"wiring": "comparing", "units": 40, **TINY}
+
+
+def test_a_comparing_reservoir_knows_more_than_a_random_one():
+    random = predictability(units=40, **TINY)[0]
+    comparing, curves, arrays = predictability(**COMPARING)
+    assert comparing["test_r2"] > 0.4 > random["test_r2"]
+    assert comparing["read"] == 40 < comparing["units"]
+    assert len(curves["test_r2"]) == 4
+    assert sum(curves["test_r2"]) / 4 == pytest.approx(comparing["test_r2"])
+    assert arrays["exact"].shape == arrays["predicted"].shape == (99, 4)
+
+
+def test_a_seed_gives_one_answer():
+    assert predictability(**COMPARING, seed=3)[0] == predictability(**COMPARING, seed=3)[0]
+    assert predictability(**COMPARING, seed=3)[0] != predictability(**COMPARING, seed=4)[0]
+
+
+def test_validation_draws_no_test_sample_and_scores_the_same_windows():
+    tested = predictability(**COMPARING)[0]
+    final, curves, arrays = predictability(**COMPARING, score="validation")
+    assert final == {name: value for name, value in tested.items() if name != "test_r2"}
+    assert set(curves) == {"validation_r2"}
+    assert not arrays
+
+
+def test_a_readout_may_learn_from_random_data_alone():
+    assert predictability(**{**COMPARING, "learned": 600}, learned_on="random")[0]["test_r2"] > 0.3
+
+
+def test_activities_may_be_those_of_a_layer_that_sees_the_features():
+    task = linear_task(50, torch.Generator().manual_seed(0))
+    layer = in_a_layer(task, torch.Generator().manual_seed(1))
+    assert torch.equal(layer.x, task.x)
+    assert layer.z.mean(1).abs().max() < 1e-5
+    awake = layer.z.any(1)
+    torch.testing.assert_close(layer.z[awake].square().mean(1), torch.ones(int(awake.sum())), rtol=0.05, atol=0)
+    assert awake.sum() > 20
+    assert predictability(**COMPARING, activities="layer")[0]["test_r2"] > 0.4
+
+
+def test_several_readings_in_a_sample_give_as_many_rates():
+    assert predictability(units=20, at=(9, -1), **TINY)[0]["read"] == 40
+
+
+@pytest.mark.parametrize("modulator", ["row", "pub", "head"])
+def test_other_modulators_may_be_asked_for(modulator):
+    assert predictability(**COMPARING, modulator=modulator)[0] != predictability(**COMPARING)[0]
+
+
+def test_published_weights_and_a_radius_may_be_asked_for():
+    finals = [
+        predictability(units=30, **TINY, **setting)[0]["test_r2"]
+        for setting in ({}, {"published": True}, {"radius": 0.4})
+    ]
+    assert len(set(finals)) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"unit": 3}, "unit: no setting"),
+        ({"wiring": "ring"}, "'random' or 'comparing'"),
+        ({"learned_on": "test"}, "'task' or 'random'"),
+        ({"activities": "none"}, "'noise' or 'layer'"),
+    ],
+)
+def test_settings_that_there_are_not_are_refused(settings, told):
+    with pytest.raises(UsageError, match=told):
+        predictability(**{**TINY, "units": 5, **settings})
+
+
+def test_the_task_is_the_papers():
+    x, y, z = linear_task(200, torch.Generator().manual_seed(0))
+    assert x.abs().max() <= 1
+    assert torch.equal(y[:, 1] > 0, -0.9435 * x[:, 0] - 0.4910 * x[:, 1] > 0)
+    assert z.std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("learning", "least"), [("lms", 0.8), ("rls", 0.2)])  # rls weighs all the past alike
+def test_a_readout_that_learns_in_the_window_follows_and_does_not_foresee(learning, least):
+    final, curves, arrays = tracking(
+        data="digits", learning=learning, units=60, rate=0.02, epochs=2, samples=20, window=5
+    )
+    assert final["after"] > least
+    assert final["frozen_unseen"] < 0.5
+    assert curves["epoch"] == [1, 2]
+    assert final["after"] == curves["after"][-1] > final["before"]
+    assert arrays["exact"].shape == arrays["predicted"].shape == (16, 10)
+
+
+def test_more_samples_than_there_are_images_are_refused():
+    with pytest.raises(UsageError, match="fewer samples"):
+        tracking(data="digits", units=5, samples=10_000)
+
+
+def test_a_search_is_written_once_and_best_first(tmp_path):
+    path, grid = tmp_path / "search.json", {"strength": [0.2, 0.9], "tau": [5e-3, 2e-2]}
+    rows = search(path, grid, units=10, learned=100)
+    kept = json.loads(path.read_text())
+    assert kept["rows"] == rows
+    assert kept["fixed"]["units"] == 10
+    scores = [row["validation_r2"] for row in rows]
+    assert len(rows) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert not any("test_r2" in row for row in rows)
+    with pytest.raises(RecordConflictError):
+        search(path, grid, units=10, learned=100)
