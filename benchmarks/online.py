@@ -46,7 +46,9 @@ Stimuli = list[tuple[Tensor, Tensor]]
 class Step:
     """A training step of the rule, on one stimulus after the other."""
 
-    def __init__(self, network: MLP, stimuli: Stimuli, *, compiled: bool = False, rule: type = KernelizedBottleneckOnline):
+    def __init__(
+        self, network: MLP, stimuli: Stimuli, *, compiled: bool = False, rule: type = KernelizedBottleneckOnline
+    ):
         settings = {"sigma": SIGMA, "gamma": GAMMA, "rate": RATE} if rule is KernelizedBottleneckOnline else {}
         self.network, self.rule, self.stimuli = network, rule(**settings), cycle(stimuli)
         self.rule.attach(network)

@@ -18,7 +18,7 @@ Weight = Float[Tensor, "*both outputs inputs"]
 
 def hebbian(pre: Pre, post: Post, precision: Precision = "fp32") -> Weight:
     """pre × post, summed over the batch, of each network where several stand side by side."""
-    return product(post.mT, pre, precision)
+    return post.mT * pre if pre.shape[-2] == 1 else product(post.mT, pre, precision)
 
 
 def hebbian_map(pre: Seen, post: Map, geometry: Geometry, precision: Precision = "fp32") -> Shared:

@@ -20,12 +20,18 @@ def product(
     float64 is never rounded.
     """
     if precision == "fp32" or a.dtype != torch.float32:
-        return a @ b
+        return a @ b if a.dim() >= b.dim() else side_by_side(a, b)
     if a.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         with rounded_operands():
             return a @ b
     coarse_a, coarse_b = rounded(precision, a, b)
     return (coarse_a @ coarse_b).to(a.dtype)
+
+
+def side_by_side(a: Float[Tensor, "m k"], b: Float[Tensor, "nets k n"]) -> Float[Tensor, "nets m n"]:
+    """a @ b of an operand that all networks share: one product, far faster than one for each."""
+    together = a @ b.transpose(0, 1).flatten(1)
+    return together.unflatten(1, (len(b), -1)).transpose(0, 1)
 
 
 def rounded(precision: Precision, *operands: Tensor) -> tuple[Tensor, ...]:

@@ -25,7 +25,7 @@ Gram = Float[Tensor, "*nets n n"]
 Shared = Float[Tensor, "*shared n n"]  # by all networks, or of each
 Weights = Float[Tensor, "*shared n-1"]
 Rows = Float[Tensor, "*shared rows n"]  # all of Q's, or its last
-Factors = Float[Tensor, "*shared q"]
+Weighing = Float[Tensor, "*shared q"]
 Factor = Float[Tensor, "*nets d"]
 
 
@@ -41,12 +41,12 @@ def exact_weights(Q: Shared) -> Weights:
     return -2 * (last - means[..., :-1] + means.mean(-1, keepdim=True))
 
 
-def row_weights(Q: Rows) -> Factors:
+def row_weights(Q: Rows) -> Weighing:
     """-2 (Q_Nq - m_N): centred over the current sample's row only, as in the first version of the paper's code."""
     return -2 * (Q[..., -1, :-1] - Q[..., -1, :].mean(-1, keepdim=True))
 
 
-def published_weights(Q: Rows) -> Factors:
+def published_weights(Q: Rows) -> Weighing:
     """(2/N) (Q_NN - m_N): that of the published curves; it does not know which samples are alike."""
     own = Q[..., -1, -1:] - Q[..., -1, :].mean(-1, keepdim=True)
     return own.mul_(2 / Q.shape[-1]).expand(*Q.shape[:-2], Q.shape[-1] - 1)
@@ -77,24 +77,27 @@ def memory_weights(Q: Float[Tensor, "*shared rows n"], modulator: str) -> Float[
     return MODULATORS[modulator](Q) / (Q.shape[-1] - 1) ** 2
 
 
-def third_factor(z: Activities, weights: Weights, sigma: float) -> Float[Tensor, "*nets q"]:
+def away_from_memory(z: Activities) -> Float[Tensor, "*nets q d"]:
+    """z_N - z_q: how far each neuron is from what it remembers."""
+    return z[..., -1:, :] - z[..., :-1, :]
+
+
+def third_factor(away: Float[Tensor, "*nets q d"], weights: Weighing, sigma: float) -> Float[Tensor, "*nets q"]:
     """w_q K_z[N, q] / ℓ²: what all neurons of a layer are told of each remembered sample."""
-    away = z[..., -1:, :] - z[..., :-1, :]
-    width = sigma**2 * z.shape[-1]
+    width = sigma**2 * away.shape[-1]
     similar = torch.linalg.vecdot(away, away).mul_(-0.5 / width).exp_()
     return similar.mul_(weights).div_(width)
 
 
-def away_from_memory(
-    factors: Float[Tensor, "*nets q"], current: Float[Tensor, "*nets 1 d"], memory: Float[Tensor, "*nets q d"]
-) -> Float[Tensor, "*nets 1 d"]:
-    """Σ_q factor_q (z_N - z_q): what a neuron makes of the factors, from its own activities now and remembered."""
-    return factors.unsqueeze(-2) @ (current - memory)
+def heed(factors: Float[Tensor, "*nets q"], away: Float[Tensor, "*nets q d"]) -> Float[Tensor, "*nets 1 d"]:
+    """Σ_q factor_q (z_N - z_q): what each neuron makes of the factors, from its own activities now and remembered."""
+    return factors.unsqueeze(-2) @ away
 
 
-def modulate_current(z: Activities, weights: Weights, sigma: float) -> Factor:
+def modulate_current(z: Activities, weights: Weighing, sigma: float) -> Factor:
     """ξ = Σ_q w_q K_z[N, q] (z_N - z_q) / ℓ²: the global factor of each neuron, from its own activities."""
-    return away_from_memory(third_factor(z, weights, sigma), z[..., -1:, :], z[..., :-1, :]).squeeze(-2)
+    away = away_from_memory(z)
+    return heed(third_factor(away, weights, sigma), away).squeeze(-2)
 
 
 def pair_factors(Q: Shared, K: Gram, width: float) -> Gram:

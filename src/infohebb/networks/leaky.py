@@ -42,9 +42,8 @@ class LeakyBlock(Block):
         if not learning:
             return self.follow(pre, torch.zeros_like(potential[..., :1, :]))[1]
         check_slots(pre, potential)
-        moved, response = self.follow(pre, potential)
-        potential.copy_(moved)
-        return response
+        potential.lerp_(self._drive(pre), self.share)
+        return self.activate(pre, potential.clone())
 
     def follow(self, pre: Tensor, potential: Tensor) -> tuple[Tensor, Response]:
         """The potential after a time step, and what the block then does."""

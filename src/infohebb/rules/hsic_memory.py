@@ -144,8 +144,11 @@ class HSICMemory(LayeredRule):
         if context.weights is None:
             return LocalStep(None, terms={})
         flat = z.flatten(1) if z.dim() == 4 else z
-        third_factor = working_memory.third_factor(flat, context.weights, self.sigma_z)
-        signals = {"third_factor": third_factor, "post": current.activity, "memory": _before_last(z)}
+        away = working_memory.away_from_memory(flat)
+        signals = {
+            "third_factor": working_memory.third_factor(away, context.weights, self.sigma_z),
+            "memory": away if z.dim() < 4 else away.view(-1, *z.shape[1:]),
+        }
         terms = self._terms(flat, context.coupling) if self.objective else {}
         return LocalStep(with_slope(block, current, signals, activity_error), terms)
 
@@ -166,12 +169,11 @@ class HSICMemory(LayeredRule):
 
 
 def activity_error(signals: Signals) -> Tensor:
-    """ξ: what each neuron makes of the third factors, one for each remembered sample, from its own memory."""
-    current, memory = signals["post"], signals["memory"]
-    if current.dim() == 4:
-        flat = working_memory.away_from_memory(signals["third_factor"], current.flatten(1), memory.flatten(1))
-        return flat.view(current.shape)
-    return working_memory.away_from_memory(signals["third_factor"], current, memory)
+    """ξ: what each neuron makes of the third factors, one for each remembered sample, from how far it is from each."""
+    away = signals["memory"]
+    if away.dim() < 4:
+        return working_memory.heed(signals["third_factor"], away)
+    return working_memory.heed(signals["third_factor"], away.flatten(1)).view(1, *away.shape[1:])
 
 
 def _samples(z: Tensor) -> int:
@@ -181,19 +183,10 @@ def _samples(z: Tensor) -> int:
 
 def last_sample(response: Response) -> Response:
     """What a block did with the current sample."""
-    layer = response.layer
-    return Response(
-        pre=_last(response.pre),
-        hidden=_last(response.hidden),
-        activity=_last(response.activity),
-        batch=None,
-        layer=None if layer is None else Normalised(_last(layer.normalised), _last(layer.scale)),
-    )
+    layer, activity = response.layer, _last(response.activity)
+    pre, hidden = _last(response.pre), activity if layer is None else _last(response.hidden)
+    return Response(pre, hidden, activity, None, None if layer is None else Normalised(activity, _last(layer.scale)))
 
 
 def _last(z: Tensor) -> Tensor:
     return z[-1:] if z.dim() == 4 else z[..., -1:, :]
-
-
-def _before_last(z: Tensor) -> Tensor:
-    return z[:-1] if z.dim() == 4 else z[..., :-1, :]

@@ -198,7 +198,7 @@ def block_signals(block: Block, response: Response) -> Signals:
     if response.winners is not None:
         signals["winners"] = response.winners
     if block.bias is not None:
-        signals["bias_pre"] = torch.ones((), dtype=response.pre.dtype, device=response.pre.device)
+        signals["bias_pre"] = response.pre.new_ones(())
     if response.batch is not None:
         signals["batch_normalised"] = response.batch.normalised.detach()
         signals["batch_scale"] = response.batch.scale.detach()
@@ -239,4 +239,4 @@ def readout_signals(
     squared = continuous or loss == "mean_squared_error"
     value, error = (readout.mean_squared_error if squared else readout.cross_entropy)(logits, targets)
     error = error if share == 1 else error * share
-    return value, {"pre": x, "bias_pre": torch.ones((), dtype=x.dtype, device=x.device), "error": error}
+    return value, {"pre": x, "bias_pre": x.new_ones(()), "error": error}
