@@ -15,6 +15,7 @@ from infohebb.cli import main
 from infohebb.data import names
 from infohebb.experiments.build import NETWORKS
 from infohebb.experiments.recipe import recipe_names
+from infohebb.experiments.studies import STUDIES
 from processes import command_code
 
 RULES = Path(__file__).parent / "rules" / "broken_rules.py"
@@ -69,9 +70,9 @@ def test_list_shows_everything_that_has_a_name(command):
     answer = command("list")
     assert answer.status == 0
     titles = re.findall(r"^\S.*$", answer.out, re.MULTILINE)
-    assert titles == ["rules", "networks", "data sets", "recipes"]
+    assert titles == ["rules", "networks", "data sets", "studies", "recipes"]
     listed = {line.split()[0] for line in answer.out.splitlines() if line.startswith("  ")}
-    assert listed == {*rules.registry(), *NETWORKS, *names(), *recipe_names()}
+    assert listed == {*rules.registry(), *NETWORKS, *names(), *STUDIES, *recipe_names()}
     assert re.search(r"  kib/table1 +Table 1: 3 x 1024 MLP$", answer.out, re.MULTILINE)
 
 

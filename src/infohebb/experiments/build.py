@@ -28,6 +28,7 @@ SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "km
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
 TRAINING += ("order", "hold", "order_seed", "epoch_samples", "side_by_side")
 OPTIMIZER = ("name", "lr", "weight_decay")
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
 CIRCUMSTANCES = ("seed", "validate", "device", "data_dir")  # what a study is given beside its settings
 
 
@@ -163,8 +164,7 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
-    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if p.kind in named}
+    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if p.kind in NAMED}
     left = {name: p.default for name, p in parameters.items() if name not in (*without, *given)}
     return {name: _plain(default) for name, default in left.items() if default is not inspect.Parameter.empty}
 
@@ -224,7 +224,8 @@ def check_arguments(
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(parameters)}"
             raise UnknownKeyError(f"unknown key {section}.{key}; {hint}")
     fields: dict[str, Any] = {
-        name: (p.annotation, ... if p.default is p.empty else p.default) for name, p in parameters.items()
+        name: (p.annotation, ... if p.default is p.empty and p.kind in NAMED else p.default)
+        for name, p in parameters.items()
     }
     strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
     try:
