@@ -6,6 +6,7 @@ from torch import Tensor
 
 from infohebb import Layered, LearningRule
 from infohebb.training import make_optimizer
+from infohebb.training.compiling import compile_learning
 
 
 def training_step(
@@ -27,5 +28,25 @@ def training_step(
         optimizer.zero_grad(set_to_none=True)
         learn(network, x, labels)
         optimizer.step()
+
+    return run
+
+
+def window_step(
+    rule: LearningRule, network: Layered, x: Tensor, labels: Tensor, *, hold: int = 1, compiled: bool = False
+) -> Callable[[], None]:
+    """A window (N samples) held for some time steps, in each of which the rule learns and fused AdamW steps."""
+    rule.attach(network)
+    options = {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 1e-4}
+    optimizer = make_optimizer(rule.groups(network), "adamw", **options)
+    learn = compile_learning(rule) if compiled else rule.learn
+    parameters = list(network.parameters())
+
+    def run() -> None:
+        for step in range(hold):
+            for parameter in parameters:
+                parameter.grad = None
+            learn(network, x, labels, onset=step == 0)
+            optimizer.step()
 
     return run
