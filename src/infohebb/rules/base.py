@@ -146,7 +146,8 @@ def attached_before(rule: LearningRule, network: nn.Module) -> bool:
 def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
     """Raise EmptyBatchError, MismatchError or LabelError for a batch that no rule could learn from.
 
-    Labels are looked at on the CPU only, and by no compiled step: that would wait for their numbers, or break it in two.
+    Labels are looked at on the CPU only, and by no compiled step: else that would wait for the device at each step, or
+    be cut in two.
     """
     if len(inputs) == 0:
         raise EmptyBatchError("an empty batch: there is nothing to learn from; drop it")
