@@ -1,8 +1,9 @@
 """One step of the online rule at batch size one, beside what it cannot avoid and beside its plain form.
 
-"Unavoidable" is a matrix-vector product for each layer, a write of rank two (of the readout: one) into each `.grad`, and
-the same optimizer step. "Plain form" is section 18 of the paper written as it is read: layer by layer, with explicit outer
-products and an SGD for each layer as torch makes it by default. It gives the same weights, which is asserted in float64.
+"Unavoidable" is a matrix-vector product for each layer, a write of rank two (of the readout: one) into each `.grad`,
+and the same optimizer step. "Plain form" is the equations as they are read: layer by layer, with explicit outer
+products, and an SGD for each layer as torch makes it by default; once with all groups of a layer in one product, and
+once group by group. Both give the same weights as the step (asserted in float64).
 
     THP_MEM_ALLOC_ENABLE=1 taskset -c 1 python benchmarks/online.py [--json FILE]         as `make bench` does
 
@@ -11,7 +12,7 @@ products and an SGD for each layer as torch makes it by default. It gives the sa
 
 import argparse
 from collections.abc import Callable
-from itertools import cycle, pairwise
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -56,6 +57,7 @@ class Step:
         self.learn = compile_learning(self.rule) if compiled else self.rule.learn
 
     def __call__(self) -> None:
+        """Take the next stimulus."""
         x, label = next(self.stimuli)
         self.optimizer.zero_grad(set_to_none=True)
         self.learn(self.network, x, label)
@@ -65,13 +67,13 @@ class Step:
 class PlainLayer:
     """Weights, what is kept of the stimulus before, and an optimizer."""
 
-    def __init__(self, weight: Tensor):
-        self.weight = weight
+    def __init__(self, weight: Tensor, *, by_group: bool):
+        self.weight, self.by_group = weight, by_group
         self.kappa = torch.zeros((), dtype=weight.dtype)
         self.before: tuple[Tensor, ...] | None = None
         self.optimizer = torch.optim.SGD([weight], **SGD)
 
-    def step(self, x: Tensor, teaching: Tensor | None, eta: float) -> Tensor:
+    def step(self, x: Tensor, teaching: float | None, eta: float) -> Tensor:
         """Learn from one stimulus, and send on what it gives."""
         z = torch.nn.functional.leaky_relu(self.weight @ x, SLOPE)
         slope = torch.where(z > 0, 1.0, SLOPE)
@@ -86,9 +88,16 @@ class PlainLayer:
             k_z = torch.exp(-(v - v_before).square().sum() / (2 * SIGMA**2))
             self.kappa = self.kappa + eta * (k_z - self.kappa)
             M = -(GAMMA * teaching - 2 * (k_z - self.kappa)) * k_z / SIGMA**2
-            third_factor = (2 * (1 - POWER) / size * M * (v - v_before)).repeat_interleave(size)
-            change = torch.outer(r * slope, x) - torch.outer(post_before, x_before)
-            self.weight.grad = -(third_factor[:, None] * change)
+            third_factor, post = 2 * (1 - POWER) / size * M * (v - v_before), r * slope
+            if self.by_group:
+                self.weight.grad = torch.empty_like(self.weight)
+                for a, factor in enumerate(third_factor):
+                    own = slice(a * size, (a + 1) * size)
+                    change = torch.outer(post[own], x) - torch.outer(post_before[own], x_before)
+                    self.weight.grad[own] = -factor * change
+            else:
+                change = torch.outer(post, x) - torch.outer(post_before, x_before)
+                self.weight.grad = -(third_factor.repeat_interleave(size)[:, None] * change)
             self.optimizer.step()
         self.before = v, r * slope, x
         return r
@@ -97,18 +106,20 @@ class PlainLayer:
 class PlainForm:
     """The same step, written as the equations are."""
 
-    def __init__(self, network: MLP, stimuli: Stimuli):
-        self.layers = [PlainLayer(block.weight.detach().clone()) for _, block in network.named_blocks()]
+    def __init__(self, network: MLP, stimuli: Stimuli, *, by_group: bool = False):
+        weights = [block.weight.detach().clone() for _, block in network.named_blocks()]
+        self.layers = [PlainLayer(weight, by_group=by_group) for weight in weights]
         self.readout = [p.detach().clone() for p in (network.readout.weight, network.readout.bias)]
         self.optimizer = torch.optim.SGD(self.readout, **SGD)
         self.stimuli, self.label, self.seen, self.kappa_y = cycle(stimuli), None, 0, 0.0
 
     @torch.no_grad()
     def __call__(self) -> None:
+        """Take the next stimulus."""
         (x,), label = next(self.stimuli)
         teaching, eta = None, max(RATE, 1 / max(self.seen, 1))
         if self.label is not None:
-            k_y = torch.where(label == self.label, 1.0, -1 / (OUTPUTS - 1))[0].to(x.dtype)
+            k_y = 1.0 if bool(label == self.label) else -1 / (OUTPUTS - 1)
             self.kappa_y = self.kappa_y + eta * (k_y - self.kappa_y)
             teaching = k_y - self.kappa_y
         for layer in self.layers:
@@ -141,16 +152,20 @@ def unavoidable(network: MLP) -> Callable[[], None]:
 
 
 def assert_the_same() -> None:
-    """Both forms have the same weights after some stimuli, in float64."""
-    network, stimuli = make_network().double(), some_stimuli(20, torch.float64)
-    plain, step = PlainForm(network, stimuli), Step(network, stimuli)
+    """All forms have the same weights after some stimuli, in float64."""
+    stimuli = some_stimuli(20, torch.float64)
+    network, plain = make_network().double(), make_network().double()
+    forms = [Step(network, stimuli), *(PlainForm(plain, stimuli, by_group=by_group) for by_group in (False, True))]
     for _ in range(50):
-        plain()
-        step()
+        for form in forms:
+            form()
     ours = [*(block.weight for _, block in network.named_blocks()), *network.readout.parameters()]
-    for weight, other in zip(ours, [*(layer.weight for layer in plain.layers), *plain.readout], strict=True):
-        torch.testing.assert_close(weight.detach(), other, rtol=1e-9, atol=1e-12)
-    assert all(bool((a.detach() != b).any()) for a, b in pairwise([ours[0], make_network().blocks[0].weight.double()]))
+    for form in forms[1:]:
+        assert isinstance(form, PlainForm)
+        for weight, other in zip(ours, [*(layer.weight for layer in form.layers), *form.readout], strict=True):
+            torch.testing.assert_close(weight.detach(), other, rtol=1e-9, atol=1e-12)
+    for weight, drawn in zip(ours, plain.parameters(), strict=False):
+        assert not torch.equal(weight, drawn), "nothing was learned"
 
 
 def some_stimuli(count: int, dtype: torch.dtype = torch.float32) -> Stimuli:
@@ -177,6 +192,7 @@ def main() -> None:
         "step": Step(make_network(), stimuli),
         "step of the readout alone": Step(make_network(), stimuli, rule=LastLayer),
         "plain form": PlainForm(make_network(), stimuli),
+        "plain form, group by group": PlainForm(make_network(), stimuli, by_group=True),
     }
     if not asked.eager:
         compiled = make_network()
@@ -187,7 +203,8 @@ def main() -> None:
     seconds = take_turns(work, asked.rounds, asked.repeats)
     pairs = []
     for name in ("step", "compiled step") if not asked.eager else ("step",):
-        pairs += [("plain form", name, f"plain form / {name}"), (name, "unavoidable", f"{name} / unavoidable")]
+        pairs.append((name, "unavoidable", f"{name} / unavoidable"))
+        pairs += [(plain, name, f"{plain} / {name}") for plain in ("plain form", "plain form, group by group")]
     figures = compared(seconds, [*pairs, ("plain form", "unavoidable", "plain form / unavoidable")])
     figures |= {f"{name} (per second)": 1 / min(times) for name, times in seconds.items()}
     tell(figures, BOUNDS, asked.json)

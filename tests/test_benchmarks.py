@@ -12,11 +12,13 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = {
     "conv.py": ["--factor", "0.0625", "--rounds", "1", "--steps", "0", "--batch", "4", "--whole-factor", "0.0625"],
     "gpu.py": ["--device", "cpu", "--factor", "0.0625", "--batches", "1"],
+    "online.py": ["--rounds", "1", "--repeats", "2", "--eager"],
     "step.py": ["--rounds", "1", "--threads", "1"],
     "memory.py": [],
     "startup.py": [],
 }
 SIZES = {  # of those that have no option for them
+    "online.py": "online.INPUTS, online.WIDTHS, online.GROUPS = 32, (16, 16), 4",
     "step.py": "step.BATCH, step.INPUTS, step.WIDTHS = 32, 64, (64, 64, 64)",
     "memory.py": "memory.BATCH = memory.WIDTH = 64",
 }

@@ -172,3 +172,13 @@ def test_single_precision_keeps_its_digits_far_from_zero(layout, offset, spread)
     expected = grouping.group(z.double(), 4, 1e-4).variance
     got = grouping.group(z.contiguous(memory_format=layout), 4, 1e-4).variance.double()
     assert ((got - expected) / expected).abs().max() < 1e-5 * max(1, offset / spread / 100)
+
+
+@pytest.mark.parametrize("power", [0.8, 0.5])
+@pytest.mark.parametrize("delta", [1.0, 0.0])
+def test_signal_and_norm_of_a_single_activity(power, delta):
+    z = normal(1, 24)
+    grouped = grouping.group(z, 6, delta)
+    signal, normalised = grouping.signal_and_norm(z[0], 6, power, delta)
+    assert_close(signal, grouping.group_signal(grouped.variance, power)[0], 1e-12)
+    assert_close(normalised, grouping.normalise_groups(grouped, 1 - power)[0], 1e-12)

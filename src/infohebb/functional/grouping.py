@@ -56,8 +56,9 @@ def signal_and_norm(
     size = len(z) // groups
     blocks = z.view(groups, size)
     standardised, _, inverse = torch.native_layer_norm(blocks, (size,), None, None, delta / size)
-    raised = inverse.view(groups).pow(-2 * power)
-    return raised - raised.mean(), (standardised * inverse.pow(1 - 2 * power)).view(-1)
+    raised = inverse.pow(-2 * power)
+    v = raised.view(groups)
+    return torch.sub(v, v.sum(), alpha=1 / groups), (standardised * (inverse * raised)).view(-1)
 
 
 def _whole_channels(z: Tensor, groups: int) -> bool:
@@ -91,7 +92,7 @@ def _aligned(z: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     groups = values.shape[1]
     if _whole_channels(z, groups):
         return z, values.repeat_interleave(z.shape[1] // groups, 1)[:, :, None, None]
-    return z.flatten(1).unflatten(1, (groups, -1)), values.unsqueeze(-1)
+    return z.reshape(len(z), groups, z.shape[1:].numel() // groups), values.unsqueeze(-1)
 
 
 def sum_groups(z: Activity, groups: int) -> Signal:

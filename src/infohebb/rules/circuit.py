@@ -41,32 +41,36 @@ class Cells(NamedTuple):
 class TeachingCell(nn.Module):
     """The global signal: whether a label is that of the stimulus before, and its slow average κ_y.
 
-    Buffers `label` (1), `same` (k_y), `average` (κ_y) and `stimuli`, how many there were; `like` gives their type.
+    Buffers `label`, `same` (k_y: 1, or -1/(N-1) of N classes), `average` (κ_y) and `stimuli`, how many there were;
+    `like` gives their type.
     """
 
     label: Tensor
     same: Tensor
     average: Tensor
     stimuli: Tensor
+    one: Tensor
+    other: Tensor
 
-    def __init__(self, like: Tensor):
+    def __init__(self, classes: int, like: Tensor):
         super().__init__()
-        self.register_buffer("label", torch.zeros(1, dtype=torch.int64, device=like.device))
+        self.register_buffer("label", torch.zeros((), dtype=torch.int64, device=like.device))
         for name in ("same", "average", "stimuli"):
             self.register_buffer(name, like.new_zeros(()))
+        self.register_buffer("one", like.new_ones(()), persistent=False)
+        self.register_buffer("other", like.new_full((), -1 / max(classes - 1, 1)), persistent=False)
 
-    def hear(self, label: Int[Tensor, "1"], classes: int, rate: float) -> Scalar:
-        """Compare a new stimulus with the one before, 1 or -1/(N-1); returns the share of the way for slow cells."""
-        other = 1 / max(classes - 1, 1)
+    def hear(self, label: Int[Tensor, ""], rate: float) -> Scalar:
+        """Compare a new stimulus with the one before; returns the share of the way for slow cells."""
         share = self.stimuli.reciprocal().clamp_(min=rate)
-        self.same.copy_(label.eq(self.label)[0]).mul_(1 + other).sub_(other)
+        self.same.copy_(torch.where(label.eq(self.label), self.one, self.other))
         self.average.lerp_(self.same, share)
         return share
 
-    def remember(self, label: Int[Tensor, "1"]) -> None:
+    def remember(self, label: Int[Tensor, ""]) -> None:
         """The stimulus that is there: the one before, for the next."""
         self.label.copy_(label)
-        self.stimuli.add_(1)
+        self.stimuli.add_(self.one)
 
     @property
     def signal(self) -> Scalar:

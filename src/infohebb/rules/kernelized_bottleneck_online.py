@@ -183,7 +183,7 @@ class KernelizedBottleneckOnline(GroupedRule):
         if attached_before(self, network):
             return
         like = network.readout.weight.detach()
-        self.teaching = TeachingCell(like)
+        self.teaching = TeachingCell(network.readout.out_features, like)
         self.synapses = nn.ModuleList(
             Synapses(block, self.grouping(block), self) for _, block in network.named_blocks()
         )
@@ -227,7 +227,7 @@ class KernelizedBottleneckOnline(GroupedRule):
         """Walk one stimulus up the blocks, each learning from it and what it kept of the stream; then the readout."""
         check_fit(network, inputs, targets)
         self._check_stimulus(network, inputs, targets)
-        time = self._begin(targets, network.readout.out_features, onset)
+        time = self._begin(targets[0], onset)
         recorded, x = {}, inputs
         for synapses, (name, block) in zip(self.synapses, network.named_blocks(), strict=True):
             response = block.respond(x, learning=True)
@@ -272,13 +272,13 @@ class KernelizedBottleneckOnline(GroupedRule):
         if targets.is_floating_point():
             raise MismatchError("targets are numbers, and the teaching signal compares labels; give class labels")
 
-    def _begin(self, label: Tensor, classes: int, onset: bool) -> Time:
+    def _begin(self, label: Tensor, onset: bool) -> Time:
         """Let the teaching cell hear the label of a new stimulus."""
         cell = self.teaching
         assert cell is not None
         if self._stimuli is None:  # after state was loaded
             self._stimuli = int(cell.stimuli)
-        share = cell.hear(label, classes, self.rate) if onset and self._stimuli else None
+        share = cell.hear(label, self.rate) if onset and self._stimuli else None
         if onset:
             cell.remember(label)
             self._stimuli = min(self._stimuli + 1, 2)

@@ -1,0 +1,123 @@
+"""Does the online rule go where the batch rule does? Updates of one layer with fixed weights, added up over a stream.
+
+40 points of 4 classes in turn: class centres and noise N(0, 1) in 12 dimensions. 32 neurons, leaky ReLU of slope 0.1,
+weights N(0, 1/12); 8 groups, p = 0.2, delta = 1. Stimuli are drawn uniformly, with replacement; those of forms with
+traces are held for 8 time steps, and the traces' constant is 2 of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infohebb.errors import MismatchError
+from infohebb.networks import MLP
+from infohebb.rules import KernelizedBottleneck, KernelizedBottleneckOnline
+from infohebb.training.seeding import seeded
+
+POINTS, CLASSES, FEATURES, NEURONS = 40, 4, 12, 32
+SIGMA = {True: 0.3, False: 3.0}  # grouped, plain
+GROUPED: dict[str, Any] = {"groups": 8, "power": 0.8, "delta": 1.0}
+WITH_TRACES = ("mean_activity", "trace")
+HOLD, SHOWN = 8, 6  # time steps of a stimulus where there are traces, and stimuli of which time steps are shown
+
+
+class World(NamedTuple):
+    """A network of one block, its points and labels, and minus the batch rule's update of the block."""
+
+    network: MLP
+    inputs: Tensor
+    labels: Tensor
+    batch: Tensor
+
+
+def agreement(
+    form: str = "two_point",
+    grouped: bool = True,
+    gated: bool = True,
+    stimuli: int | None = None,
+    hold: int | None = None,
+    seed: int = 0,
+) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
+    """Cosine and scale of the online update, added up over `stimuli`, against the batch rule's.
+
+    Without `stimuli` there are 30,000, or 10,000 where they are held. `final`: `cosine` and `scale` at the end,
+    `cosine_after_n` at a hundredth, a tenth and all of the stream. `curves`: both against `stimuli`. `arrays`: `onset`,
+    and `pre`, `post`, `third_factor` (0 where nothing is learned), `kept_pre`, `kept_post` of one synapse, time step by
+    time step around a few onsets. Raises UnknownNameError, MismatchError.
+    """
+    held = (HOLD if form in WITH_TRACES else 1) if hold is None else hold
+    count = (10_000 if held > 1 else 30_000) if stimuli is None else stimuli
+    if count < 100 or held < 1:
+        raise MismatchError(f"stimuli {count}, hold {held}: give 100 or more, each for a time step or more")
+    settings = {"sigma": SIGMA[grouped], **(GROUPED if grouped else {})}
+    with seeded(seed):
+        world = make_world(settings)
+        rule = KernelizedBottleneckOnline(form, gate=gated, trace_steps=2.0, **settings)  # pyright: ignore[reportArgumentType]
+        rule.attach(world.network)
+        order = torch.randint(POINTS, (count + SHOWN,))
+        curves = add_up(rule, world, order[:count], held)
+        arrays = show(rule, world, order[count:], max(held, HOLD))
+    at = dict(zip(curves["stimuli"], curves["cosine"], strict=True))
+    final = {f"cosine_after_{n}": at[n] for n in (count // 100, count // 10, count)}
+    return {"cosine": at[count], "scale": curves["scale"][-1], **final}, curves, arrays
+
+
+def make_world(settings: dict[str, Any]) -> World:
+    """Draw points and weights."""
+    labels = torch.arange(POINTS) % CLASSES
+    centres = torch.randn(CLASSES, FEATURES, dtype=torch.float64)
+    inputs = centres[labels] + torch.randn(POINTS, FEATURES, dtype=torch.float64)
+    network = MLP(FEATURES, CLASSES, (NEURONS,), slope=0.1).double()
+    weight = network.get_parameter("blocks.0.weight")
+    with torch.no_grad():
+        weight.normal_(std=FEATURES**-0.5)
+    batch = KernelizedBottleneck(**settings)
+    batch.attach(network)
+    batch.learn(network, inputs, labels)
+    assert weight.grad is not None
+    return World(network, inputs, labels, weight.grad)
+
+
+def add_up(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, list]:
+    """Cosine and scale of the sum of updates, some of the way."""
+    weight, total = world.network.get_parameter("blocks.0.weight"), torch.zeros_like(world.batch)
+    count = len(order)
+    looks = {count // 100, count // 10, *(round(count ** (k / 20)) for k in range(10, 21)), count}
+    curves: dict[str, list] = {"stimuli": [], "cosine": [], "scale": []}
+    for place, index in enumerate(order.tolist(), 1):
+        for step in range(held):
+            if not take(rule, world, index, onset=step == 0).waiting:
+                assert weight.grad is not None
+                total += weight.grad
+        if place in looks:
+            cosine = torch.cosine_similarity(total.flatten(), world.batch.flatten(), 0)
+            curves["stimuli"].append(place)
+            curves["cosine"].append(float(cosine))
+            curves["scale"].append(float(total.norm() / place / world.batch.norm()))
+    return curves
+
+
+def take(rule: KernelizedBottleneckOnline, world: World, index: int, *, onset: bool, record: bool = False) -> Any:
+    """One time step, without a step of the weights."""
+    one = slice(index, index + 1)
+    return rule.learn(world.network, world.inputs[one], world.labels[one], onset=onset, record=record)
+
+
+def show(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, np.ndarray]:
+    """What the first synapse of the first neuron is given, while some stimuli come and go."""
+    block, kept = world.network.blocks[0], rule.synapses[0]
+    rows: dict[str, list[float]] = {
+        name: [] for name in ("onset", "pre", "post", "third_factor", "kept_pre", "kept_post")
+    }
+    for index in order.tolist():
+        x = world.inputs[index : index + 1]
+        for step in range(held):
+            before = [float(kept.get_buffer(name)[0]) for name in ("pre", "own")]
+            signals = take(rule, world, index, onset=step == 0, record=True).signals
+            factor = signals["blocks.0"]["third_factor"][0, 0] if signals else 0.0
+            post = block.respond(x).activity[0, 0].detach()
+            for name, value in zip(rows, (step == 0, x[0, 0], post, factor, *before), strict=True):
+                rows[name].append(float(value))
+    return {name: np.array(values, dtype=bool if name == "onset" else np.float32) for name, values in rows.items()}
