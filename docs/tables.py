@@ -1,7 +1,8 @@
 """Write the measured figures of `results/` into README.md and docs/papers: `make docs`.
 
-What stands between <!-- results RECIPE -->, <!-- rivals RECIPE --> or <!-- bench NAME --> and <!-- end --> is replaced;
-reports and figures of some recipes are written whole. A test keeps all of these and the records together.
+What stands between <!-- results RECIPE -->, <!-- rivals RECIPE -->, <!-- report RECIPE --> or <!-- bench NAME --> and
+<!-- end --> is replaced; reports and figures of some recipes are written whole. A test keeps all of these and the
+records together.
 """
 
 import json
@@ -12,20 +13,24 @@ from pathlib import Path
 from infohebb.experiments.recipe import load_recipe
 from infohebb.experiments.record import Record, read_records
 from infohebb.report.collect import sections
-from infohebb.report.figures import methods_together
+from infohebb.report.figures import methods_together, section_figures
+from infohebb.report.style import Drawing
 from infohebb.report.tables import markdown, matrix, matrix_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md")
+PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md", "docs/papers/hsic_memory.md")
 REPORTED = ("kib/table2_small",)
-MARKED = re.compile(r"(<!-- (results|rivals|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NOTHING = "No records yet.\n"
+HEADING = re.compile(r"^## (.*)\n", re.MULTILINE)
+UNSPEAKABLE = re.compile(r"[^A-Za-z0-9]+")  # in the name of a file
+MARKED = re.compile(r"(<!-- (results|rivals|report|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(recipe: str) -> str:
     """Columns of the paper down, data sets across, in the recipe's order: measured mean ± s.d. (published)."""
-    found = sorted(read_records(ROOT / "results" / recipe), key=place_in_recipe)
+    found = recorded(recipe)
     if not found:
-        return "No records yet.\n"
+        return NOTHING
     section = sections(found)[0]
     lines = ["| | " + " | ".join(section.datasets) + " |", "|---|" + "---:|" * len(section.datasets)]
     for method, cells in zip(section.methods, zip(*matrix(section), strict=True), strict=True):
@@ -33,10 +38,32 @@ def table(recipe: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def recorded(recipe: str) -> list[Record]:
+    """Records of a recipe, in its order."""
+    return sorted(read_records(ROOT / "results" / recipe), key=place_in_recipe)
+
+
 def place_in_recipe(record: Record) -> tuple[int, int]:
     """Where a record's row stands in its recipe, then its seed."""
     rows = [row.name for row in load_recipe(record.recipe)[1].row]
     return rows.index(record.row), record.seed
+
+
+def reported(recipe: str) -> str:
+    """The report's own tables of a recipe, and its pictures across rows."""
+    found = recorded(recipe)
+    if not found:
+        return NOTHING
+    text = HEADING.sub(r"\1:\n" if len(sections(found)) > 1 else "", markdown(found)).lstrip("\n")
+    shown = "".join(f"![{drawing.title}](figures/{name})\n" for name, drawing in pictures(found))
+    return text + (f"\n{shown}" if shown else "")
+
+
+def pictures(records: list[Record]) -> Iterator[tuple[str, Drawing]]:
+    """File name and drawing of each figure across rows."""
+    for section in sections(records):
+        for drawing in (drawing for group in section_figures(section) for drawing in group.drawings):
+            yield f"{section.recipe.replace('/', '-')}-{UNSPEAKABLE.sub('-', drawing.title).strip('-')}.svg", drawing
 
 
 FAMILIES = {"sgd+divnorm": "kib/table2_sgd", "adamw+batchnorm": "kib/table2_adamw"}
@@ -76,7 +103,7 @@ def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
     def replace(found: re.Match[str]) -> str:
-        return found[1] + {"results": table, "rivals": rivals, "bench": figures}[found[2]](found[3]) + found[4]
+        return found[1] + {"results": table, "rivals": rivals, "report": reported, "bench": figures}[found[2]](found[3]) + found[4]
 
     return MARKED.sub(replace, text)
 
@@ -85,7 +112,11 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Each page, report and figure with the text that it should have."""
     for name in PAGES:
         path = ROOT / name
-        yield path, filled(path.read_text())
+        text = path.read_text()
+        yield path, filled(text)
+        for recipe in (recipe for _, kind, recipe, _ in MARKED.findall(text) if kind == "report"):
+            for picture, drawing in pictures(recorded(recipe)):
+                yield path.parent / "figures" / picture, f"{drawing.svg}\n"
     for recipe in REPORTED:
         records = [*read_records(ROOT / "results" / recipe)]
         yield ROOT / "results" / recipe / "report.md", markdown(records)

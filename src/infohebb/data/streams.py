@@ -98,7 +98,7 @@ def stretches(epoch: int, count: int, length: int) -> Iterator[tuple[int, int, i
 
 
 def windows(ordered: Split, window: int) -> Iterator[Split]:
-    """Views of `window` samples each, sliding by one over n samples in order: n - window + 1 of them."""
+    """Views of `window` samples each, sliding by one over n samples in order: n - window + 1 of them.  [WMH 4.1]"""
     views = (part.unfold(0, window, 1).movedim(-1, 1).unbind(0) for part in ordered)
     return (Split(*view) for view in zip(*views, strict=True))
 

@@ -26,7 +26,7 @@ def blobs(samples: int = 200, features: int = 8, classes: int = 2, separation: f
 
 
 def xor(seed: int = 0, scale: float = 1.0) -> DataSet:
-    """Corners of the unit square with noise of s.d. 0.1, labelled by exclusive or: 900 for training, 100 for test.
+    """Corners of the unit square with noise of s.d. 0.1, labelled by xor: 900 for training, 100 for test.  [WMH 10.1]
 
     As in the working-memory paper; `scale` multiplies the inputs (n, 2).
     """
@@ -37,7 +37,7 @@ def xor(seed: int = 0, scale: float = 1.0) -> DataSet:
 
 
 def linear(seed: int = 0, scale: float = 1.0) -> DataSet:
-    """Points of the square from -1 to 1, labelled by the side of a line: 900 for training, 100 for test.
+    """Points of the square from -1 to 1, labelled by the side of a line: 900 for training, 100 for test.  [WMH 10.2]
 
     As in the working-memory paper, with its line; `scale` multiplies the inputs (n, 2).
     """

@@ -37,7 +37,7 @@ def linear_coupling(V: Rows, K: Gram, G: Gram) -> Gram:
 
 
 def bandwidth(V: Float[Tensor, "*nets m d"], sigma: float, scaling: Bandwidth = "absolute") -> float:
-    """Width of the Gaussian: sigma, sigma √d, or sigma times the median distance between two different samples.
+    """Width of the Gaussian: sigma, sigma √d, or sigma times the median distance of two different samples.  [WMH 2.1]
 
     The median (the lower one of an even number of pairs; 1 if it is 0) is a constant of the batch: no derivative flows
     through it.

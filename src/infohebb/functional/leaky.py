@@ -11,5 +11,5 @@ Potential = Float[Tensor, "*shape"]
 
 
 def leaky_step(u: Potential, drive: Potential, k: float) -> Potential:
-    """u + k (drive - u)."""
+    """u + k (drive - u).  [WMH 7.1]"""
     return torch.lerp(u, drive, k)

@@ -82,7 +82,7 @@ def _neurons(h: Neurons) -> int:
 
 
 def layer_norm(h: Neurons, epsilon: float = 1e-5) -> Normalised:
-    """Each sample centred and scaled over its neurons, each pixel of a map over its channels; no affine parameters."""
+    """Samples centred and scaled over their neurons, pixels of a map over their channels; nothing affine.  [WMH 5.1]"""
     if h.dim() != 4:
         normalised, _, scale = torch.native_layer_norm(h, h.shape[-1:], None, None, epsilon)
         return Normalised(normalised, scale)
@@ -92,13 +92,13 @@ def layer_norm(h: Neurons, epsilon: float = 1e-5) -> Normalised:
 
 
 def layer_norm_factors(g: Neurons, normalised: Neurons, scale: PerSample) -> Factors:
-    """The three numbers per sample or pixel that neurons need for the backward: scale, mean g, mean(g ĥ)."""
+    """The three numbers per sample or pixel that neurons need for the backward: scale, mean g, mean(g ĥ).  [WMH 5.2]"""
     over = _neurons(g)
     return torch.cat([scale, g.mean(over, keepdim=True), (g * normalised).mean(over, keepdim=True)], over)
 
 
 def layer_norm_backward(g: Neurons, normalised: Neurons, factors: Factors) -> Neurons:
-    """scale (g - mean g - ĥ mean(g ĥ)), means over the neurons of each sample or pixel."""
+    """scale (g - mean g - ĥ mean(g ĥ)), means over the neurons of each sample or pixel.  [WMH 5.3]"""
     scale, mean, slope = factors.unbind(1)[:3] if g.dim() == 4 else factors.unbind(-1)
     scale, mean, slope = (number.unsqueeze(_neurons(g)) for number in (scale, mean, slope))
     return torch.addcmul(g, normalised, slope, value=-1).sub_(mean).mul_(scale)

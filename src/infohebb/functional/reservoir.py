@@ -46,7 +46,7 @@ def advance(
     k: float | Float[Tensor, "n"],
     noise: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
 ) -> Moment:
-    """One time step of the reservoir; rates and output are those of the potential before it."""
+    """One time step of the reservoir; rates and output are those of the potential before it.  [WMH 8.2]"""
     return advance_held(u, s @ weights.inputs, weights, readout, strength, k, noise)
 
 
@@ -67,14 +67,14 @@ def advance_held(
 
 
 def least_mean_squares_(readout: Readout, rates: Float[Tensor, "r"], error: Float[Tensor, "p"], rate: float) -> None:
-    """W_o ← W_o - rate rᵀ e, in place: the delta rule."""
+    """W_o ← W_o - rate rᵀ e, in place: the delta rule.  [WMH 8.3]"""
     readout.addr_(rates, error, alpha=-rate)
 
 
 def recursive_least_squares_(
     readout: Readout, inverse: Float[Tensor, "r r"], rates: Float[Tensor, "r"], error: Float[Tensor, "p"]
 ) -> None:
-    """g = P r, c = 1 / (1 + rᵀg); P ← P - c g gᵀ, W_o ← W_o - c g eᵀ, in place: FORCE.
+    """g = P r, c = 1 / (1 + rᵀg); P ← P - c g gᵀ, W_o ← W_o - c g eᵀ, in place: FORCE.  [WMH 8.4]
 
     P, at first I / α, is the inverse of rᵀr summed over all steps, plus α on its diagonal.
     """
@@ -98,12 +98,12 @@ def ridge(rates: Float[Tensor, "m r"], targets: Float[Tensor, "m p"], penalties:
 
 
 def explained(outputs: Float[Tensor, "m p"], targets: Float[Tensor, "m p"]) -> Float[Tensor, "p"]:
-    """R² of each output: 1 - Σ (o - t)² / Σ (t - t̄)², over the rows."""
+    """R² of each output: 1 - Σ (o - t)² / Σ (t - t̄)², over the rows.  [WMH 8.5]"""
     return 1 - (outputs - targets).square().sum(0) / (targets - targets.mean(0)).square().sum(0)
 
 
 def random_recurrent(n: int, density: float = INTENDED, chance: torch.Generator | None = None) -> Float[Tensor, "n n"]:
-    """Normal weights of variance 1 / (0.1 n), of which a share `density` is kept: about √(density / 0.1) its radius.
+    """Normal weights of variance 1 / (0.1 n), a share `density` kept: a radius of about √(density / 0.1).  [WMH 8.1]
 
     The published name and variance mean a density of 0.1, and so a spectral radius of one; its code keeps 0.9.
     """

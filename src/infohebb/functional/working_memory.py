@@ -30,30 +30,30 @@ Factor = Float[Tensor, "*nets d"]
 
 
 def window_hsic(A: Shared, B: Gram) -> Float[Tensor, "*nets"]:
-    """tr(A H B H) / (N - 1)²."""
+    """tr(A H B H) / (N - 1)².  [WMH 2.4]"""
     return (double_centre(A) * B).sum((-2, -1)) / (A.shape[-1] - 1) ** 2
 
 
 def exact_weights(Q: Shared) -> Weights:
-    """-2 (Q_Nq - m_N - m_q + m̄): the gradient of L itself."""
+    """-2 (Q_Nq - m_N - m_q + m̄): the gradient of L itself.  [WMH 3.1]"""
     means = Q.mean(-1)
     last = Q[..., -1, :-1] - means[..., -1:]
     return -2 * (last - means[..., :-1] + means.mean(-1, keepdim=True))
 
 
 def row_weights(Q: Rows) -> Weighing:
-    """-2 (Q_Nq - m_N): centred over the current sample's row only, as in the first version of the paper's code."""
+    """-2 (Q_Nq - m_N): centred over the current sample's row only, as in the paper's first code.  [WMH 3.2]"""
     return -2 * (Q[..., -1, :-1] - Q[..., -1, :].mean(-1, keepdim=True))
 
 
 def published_weights(Q: Rows) -> Weighing:
-    """(2/N) (Q_NN - m_N): that of the published curves; it does not know which samples are alike."""
+    """(2/N) (Q_NN - m_N): that of the published curves; it does not know which samples are alike.  [WMH 3.3]"""
     own = Q[..., -1, -1:] - Q[..., -1, :].mean(-1, keepdim=True)
     return own.mul_(2 / Q.shape[-1]).expand(*Q.shape[:-2], Q.shape[-1] - 1)
 
 
 def head_weights(Q: Shared) -> Weights:
-    """(2/N) (Q_qq - m_q + Q_NN - m_N): that of the published code as it stands today."""
+    """(2/N) (Q_qq - m_q + Q_NN - m_N): that of the published code as it stands today.  [WMH 3.4]"""
     own = Q.diagonal(dim1=-2, dim2=-1) - Q.mean(-1)
     return (own[..., :-1] + own[..., -1:]) * (2 / Q.shape[-1])
 
@@ -83,14 +83,14 @@ def away_from_memory(z: Activities) -> Float[Tensor, "*nets q d"]:
 
 
 def third_factor(away: Float[Tensor, "*nets q d"], weights: Weighing, sigma: float) -> Float[Tensor, "*nets q"]:
-    """w_q K_z[N, q] / ℓ²: what all neurons of a layer are told of each remembered sample."""
+    """w_q K_z[N, q] / ℓ²: what all neurons of a layer are told of each remembered sample.  [WMH 3.5]"""
     width = sigma**2 * away.shape[-1]
     similar = torch.linalg.vecdot(away, away).mul_(-0.5 / width).exp_()
     return similar.mul_(weights).div_(width)
 
 
 def heed(factors: Float[Tensor, "*nets q"], away: Float[Tensor, "*nets q d"]) -> Float[Tensor, "*nets 1 d"]:
-    """Σ_q factor_q (z_N - z_q): what each neuron makes of the factors, from its own activities now and remembered."""
+    """Σ_q factor_q (z_N - z_q): what a neuron makes of the factors, by its activities now and remembered.  [WMH 3.6]"""
     return factors.unsqueeze(-2) @ away
 
 
@@ -106,14 +106,14 @@ def pair_factors(Q: Shared, K: Gram, width: float) -> Gram:
 
 
 def weigh_pairs(factors: Gram, z: Activities) -> Activities:
-    """Σ_q factor_pq (z_p - z_q): dL/dz, whose row p is the exact modulator with p as the current sample."""
+    """Σ_q factor_pq (z_p - z_q): dL/dz, whose row p is the exact modulator with p as the current sample.  [WMH 3.7]"""
     return factors.sum(-1, keepdim=True) * z - factors @ z
 
 
 def targets_gram(
     targets: Tensor, classes: int, sigma: float, dtype: torch.dtype = torch.float32, *, last: bool = False
 ) -> Float[Tensor, "rows n"]:
-    """K_y of class indices (N), which takes two values only, or of numbers (N × d); or the `last` row of it."""
+    """K_y of class indices (N), which takes two values, or of numbers (N × d); or the `last` row of it.  [WMH 2.2]"""
     if targets.is_floating_point():
         numbers = targets.to(dtype)
         return _last_row(numbers, sigma) if last else gaussian_gram(numbers, sigma, "per_sqrt_dim")
@@ -132,7 +132,7 @@ def window_coupling(
     *,
     last: bool = False,
 ) -> Float[Tensor, "rows n"]:
-    """Q = K_x - gamma K_y of a window's inputs and targets; of the `last` row only, if that will do."""
+    """Q = K_x - gamma K_y of a window's inputs and targets; of the `last` row only, if that will do.  [WMH 2.3]"""
     K_y = targets_gram(targets, classes, sigma_y, inputs.dtype, last=last)
     if not last:
         return gaussian_gram(inputs, sigma_x, "per_sqrt_dim").sub_(K_y, alpha=gamma)

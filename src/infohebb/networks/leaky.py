@@ -46,7 +46,7 @@ class LeakyBlock(Block):
         return self.activate(pre, potential.clone())
 
     def follow(self, pre: Tensor, potential: Tensor) -> tuple[Tensor, Response]:
-        """The potential after a time step, and what the block then does."""
+        """The potential after a time step, and what the block then does.  [WMH 7.2]"""
         drive = self._drive(pre)
         moved = leaky_step(potential.expand_as(drive), drive, self.share)
         return moved, self.activate(pre, moved.clone())
@@ -103,7 +103,7 @@ class LeakyMLP(Layered):
         initialise(self, LECUN)
 
     def forward(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "*nets m outputs"]:
-        """Mean logits of the last half of the time steps, from rest."""
+        """Mean logits of the last half of the time steps, from rest.  [WMH 7.4]"""
         late = [logits for logits, _ in self.held(inputs)][self.steps // 2 :]
         return torch.stack(late).mean(0)
 
@@ -123,7 +123,7 @@ class LeakyMLP(Layered):
             yield potentials[-1], responses
 
     def read_out(self, x: Float[Tensor, "m *features"], *, learning: bool = False) -> Tensor:
-        """One time step of the readout: while learning on from its potential, which advances, else from rest."""
+        """One time step: while learning on from its potential, which advances, else from rest.  [WMH 7.3]"""
         potential, drive = self.readout.get_buffer("potential"), self.weigh(x)
         if not learning:
             return drive * self.share

@@ -81,7 +81,7 @@ class Parts:
 
 
 def initialise(network: nn.Module, initial: str) -> None:
-    """Draw the weights of each layer anew, if that is not as torch has drawn them.  Raises UnknownNameError.
+    """Draw the weights of each layer anew, if that is not as torch has drawn them.  Raises UnknownNameError.  [WMH 6.1]
 
     "lecun": normal with variance 1/inputs, truncated at two standard deviations of what it is cut from; biases 0.
     """

@@ -137,7 +137,7 @@ class ReservoirModulator(nn.Module):
         z: Float[Tensor, "1 d"],
         teacher: Float[Tensor, "1 d"] | None = None,
     ) -> Float[Tensor, "1 d"]:
-        """The readout at the last step of this sample; given the true third factor it learns at every step."""
+        """The readout at this sample's last step; given the true third factor it learns at every step.  [WMH 9.2]"""
         stimulus = torch.cat([x.flatten(1), y, z], 1)[0].to(self.reservoir.potential)
         target = None if teacher is None else teacher[0].to(stimulus)
         return self.reservoir.hold(stimulus, self.hold, target)[-1:].to(z)
@@ -146,7 +146,7 @@ class ReservoirModulator(nn.Module):
     def pretrain(
         self, samples: int = 3000, draw: Draw | None = None, chance: torch.Generator | None = None
     ) -> Float[Tensor, "d"]:
-        """Set the readout by ridge regression on a stream of random data; R² per unit on the part that was held out.
+        """Set the readout by ridge regression on random data; R² per unit on the part that was held out.  [WMH 9.1]
 
         `draw(count, chance)` gives them; by default `random_samples`. Raises MismatchError for too few samples.
         """

@@ -36,7 +36,7 @@ class HSICBottleneck(LayeredRule):
         )
 
     def local_step(self, block: Block, response: Response, context: Tensor) -> LocalStep:
-        """Pair factors of one block, and its objective; one sample alone has neither."""
+        """Pair factors of one block, and its objective; one sample alone has neither.  [WMH 4.5]"""
         if len(context) < 2:
             return LocalStep(None, terms={})
         z = response.activity.flatten(1) if response.activity.dim() == 4 else response.activity

@@ -22,7 +22,7 @@ class Remembered(nn.Module):
     """The last samples' tensors by name, oldest first: buffers, which come and go with the state."""
 
     def push(self, name: str, now: Tensor, window: "Window", over: int = 0) -> Tensor:
-        """All that is remembered, with `now` at the end: a newcomer at its onset, else in its own former place."""
+        """All that is remembered, `now` at the end: a newcomer at its onset, else in its former place.  [WMH 4.3]"""
         kept, onset = self._buffers.get(name), window.onset
         if kept is None:
             self.register_buffer(name, now.clone())
@@ -136,7 +136,7 @@ class HSICMemory(LayeredRule):
         return window._replace(weights=working_memory.memory_weights(Q, self.modulator), coupling=Q)
 
     def local_step(self, block: Block, response: Response, context: Window) -> LocalStep:
-        """The current sample's traces, and what its layer is told of each remembered one."""
+        """The current sample's traces, and what its layer is told of each remembered one.  [WMH 4.2]"""
         z, current = response.activity, last_sample(response)
         if self.memory == "stale":
             memory = next(context.memories)
@@ -157,7 +157,7 @@ class HSICMemory(LayeredRule):
         return {"objective": working_memory.window_hsic(Q, gaussian_gram(z, self.sigma_z, "per_sqrt_dim"))}
 
     def recalled(self, features: Tensor, logits: Tensor, context: Window) -> tuple[Tensor, Tensor]:
-        """Those of all samples in the window, remembered ones as they were."""
+        """Those of all samples in the window, remembered ones as they were.  [WMH 4.4]"""
         if self.memory == "recompute":
             return features, logits
         kept = self.remembered

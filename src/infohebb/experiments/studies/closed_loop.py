@@ -33,7 +33,7 @@ class Layer(NamedTuple):
         return hidden, layer_norm(hidden, 1e-6)
 
     def learn(self, x: Float[Tensor, "1 i"], factor: Float[Tensor, "1 d"]) -> None:
-        """Minus the update of one sample, from its third factor, into `.grad`."""
+        """Minus the update of one sample, from its third factor, into `.grad`.  [WMH 9.3]"""
         hidden, activity = self.respond(x)
         factors = layer_norm_factors(factor, *activity)
         error = layer_norm_backward(factor, activity.normalised, factors) * (hidden > 0)
