@@ -107,7 +107,7 @@ def take(rule: KernelizedBottleneckOnline, world: World, index: int, *, onset: b
 
 def show(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, np.ndarray]:
     """What the first synapse of the first neuron is given, while some stimuli come and go."""
-    block, kept = world.network.blocks[0], rule.synapses[0]
+    ((_, block),), kept = world.network.named_blocks(), rule.synapses[0]
     rows: dict[str, list[float]] = {
         name: [] for name in ("onset", "pre", "post", "third_factor", "kept_pre", "kept_post")
     }
