@@ -14,7 +14,9 @@ def test_two_points_go_where_the_batch_rule_does():
     assert final["cosine_after_1500"] == final["cosine"] == curves["cosine"][-1]
     assert curves["stimuli"] == sorted(set(curves["stimuli"]))
     assert {15, 150, 1500} <= set(curves["stimuli"])
+    assert set(arrays) == {f"trace_{name}" for name in ("time", "onset", "pre", "post", "third_factor")}
     assert {len(values) for values in arrays.values()} == {48}
+    assert arrays["trace_time"].tolist() == [*range(48)]
 
 
 def test_eligibility_traces_do_what_two_points_do():
@@ -26,11 +28,11 @@ def test_traces_need_the_gate():
     gated, open_gate = (agreement("trace", gated=gated, stimuli=200) for gated in (True, False))
     assert gated[0]["cosine"] > open_gate[0]["cosine"] + 0.1
     assert open_gate[0]["scale"] > 2 * gated[0]["scale"]
-    onset, factor = gated[2]["onset"], gated[2]["third_factor"]
+    onset, factor = gated[2]["trace_onset"], gated[2]["trace_third_factor"]
     assert onset.sum() == 6
     assert not factor[~onset].any()
     assert factor[onset].any()
-    assert open_gate[2]["third_factor"][~open_gate[2]["onset"]].any()
+    assert open_gate[2]["trace_third_factor"][~open_gate[2]["trace_onset"]].any()
 
 
 def test_a_seed_is_a_draw():

@@ -55,7 +55,8 @@ def test_curves_and_factors_are_kept():
     _, curves, arrays = descent(**SHORT)
     assert curves["samples"] == [100, 200, 300]
     assert len(curves["objective"]) == 3
-    assert arrays["exact"].shape == arrays["said"].shape == (100, 4)
+    assert arrays["third_factor_exact"].shape == arrays["third_factor_predicted"].shape == (100, 4)
+    assert arrays["third_factor_time"][[0, -1]].tolist() == [4000.0, 5980.0]
 
 
 def test_another_source_is_refused():

@@ -1,12 +1,21 @@
 """The study of what a reservoir knows of the third factor, in sizes that tests can afford."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
 
-from infohebb.errors import RecordConflictError, UsageError
-from infohebb.experiments.studies.reservoir import in_a_layer, linear_task, predictability, search, tracking
+from infohebb.errors import RecordConflictError, UnknownKeyError, UsageError, WrongTypeError
+from infohebb.experiments.build import check_config, resolved
+from infohebb.experiments.studies.reservoir import (
+    Setting,
+    in_a_layer,
+    linear_task,
+    predictability,
+    search,
+    tracking,
+)
 
 TINY = {"learned": 300, "tested": 100}
 COMPARING = {"wiring": "comparing", "units": 40, **TINY}
@@ -15,11 +24,12 @@ COMPARING = {"wiring": "comparing", "units": 40, **TINY}
 def test_a_comparing_reservoir_knows_more_than_a_random_one():
     random = predictability(units=40, **TINY)[0]
     comparing, curves, arrays = predictability(**COMPARING)
-    assert comparing["test_r2"] > 0.4 > random["test_r2"]
+    assert comparing["r2_test"] > 0.4 > random["r2_test"]
     assert comparing["read"] == 40 < comparing["units"]
-    assert len(curves["test_r2"]) == 4
-    assert sum(curves["test_r2"]) / 4 == pytest.approx(comparing["test_r2"])
-    assert arrays["exact"].shape == arrays["predicted"].shape == (99, 4)
+    assert len(curves["r2_test"]) == 4
+    assert sum(curves["r2_test"]) / 4 == pytest.approx(comparing["r2_test"])
+    assert arrays["third_factor_exact"].shape == arrays["third_factor_predicted"].shape == (99, 4)
+    assert arrays["third_factor_time"].tolist() == [20.0 * place for place in range(99)]
 
 
 def test_a_seed_gives_one_answer():
@@ -29,14 +39,14 @@ def test_a_seed_gives_one_answer():
 
 def test_validation_draws_no_test_sample_and_scores_the_same_windows():
     tested = predictability(**COMPARING)[0]
-    final, curves, arrays = predictability(**COMPARING, score="validation")
-    assert final == {name: value for name, value in tested.items() if name != "test_r2"}
-    assert set(curves) == {"validation_r2"}
+    final, curves, arrays = predictability(**COMPARING, validate=True)
+    assert final == {name: value for name, value in tested.items() if name != "r2_test"}
+    assert set(curves) == {"r2_validation"}
     assert not arrays
 
 
 def test_a_readout_may_learn_from_random_data_alone():
-    assert predictability(**{**COMPARING, "learned": 600}, learned_on="random")[0]["test_r2"] > 0.3
+    assert predictability(**{**COMPARING, "learned": 600}, learned_on="random")[0]["r2_test"] > 0.3
 
 
 def test_activities_may_be_those_of_a_layer_that_sees_the_features():
@@ -47,7 +57,7 @@ def test_activities_may_be_those_of_a_layer_that_sees_the_features():
     awake = layer.z.any(1)
     torch.testing.assert_close(layer.z[awake].square().mean(1), torch.ones(int(awake.sum())), rtol=0.05, atol=0)
     assert awake.sum() > 20
-    assert predictability(**COMPARING, activities="layer")[0]["test_r2"] > 0.4
+    assert predictability(**COMPARING, activities="layer")[0]["r2_test"] > 0.4
 
 
 def test_several_readings_in_a_sample_give_as_many_rates():
@@ -61,7 +71,7 @@ def test_other_modulators_may_be_asked_for(modulator):
 
 def test_published_weights_and_a_radius_may_be_asked_for():
     finals = [
-        predictability(units=30, **TINY, **setting)[0]["test_r2"]
+        predictability(units=30, **TINY, **setting)[0]["r2_test"]
         for setting in ({}, {"published": True}, {"radius": 0.4})
     ]
     assert len(set(finals)) == 3
@@ -97,7 +107,7 @@ def test_a_readout_that_learns_in_the_window_follows_and_does_not_foresee(learni
     assert final["frozen_unseen"] < 0.5
     assert curves["epoch"] == [1, 2]
     assert final["after"] == curves["after"][-1] > final["before"]
-    assert arrays["exact"].shape == arrays["predicted"].shape == (16, 10)
+    assert arrays["third_factor_exact"].shape == arrays["third_factor_predicted"].shape == (16, 10)
 
 
 def test_more_samples_than_there_are_images_are_refused():
@@ -111,9 +121,29 @@ def test_a_search_is_written_once_and_best_first(tmp_path):
     kept = json.loads(path.read_text())
     assert kept["rows"] == rows
     assert kept["fixed"]["units"] == 10
-    scores = [row["validation_r2"] for row in rows]
+    scores = [row["r2_validation"] for row in rows]
     assert len(rows) == 4
     assert scores == sorted(scores, reverse=True)
-    assert not any("test_r2" in row for row in rows)
+    assert not any("r2_test" in row for row in rows)
     with pytest.raises(RecordConflictError):
         search(path, grid, units=10, learned=100)
+
+
+def test_settings_are_in_the_signature_where_a_recipe_looks_for_them():
+    words = {"name": "predictability", "wiring": "comparing", "window": 4, "sigmas": [1.0, 0.5, 2.0], "tau": 1e-3}
+    check_config({"study": words})
+    assert resolved({"study": words})["study"] == {
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(Setting()).items()},
+        **words,
+    }
+    with pytest.raises(UnknownKeyError, match=r"study\.windows; did you mean 'window'"):
+        check_config({"study": {"name": "predictability", "windows": 4}})
+    with pytest.raises(WrongTypeError, match=r"study: gamma = 'two'"):
+        check_config({"study": {"name": "predictability", "gamma": "two"}})
+
+
+def test_tracking_leaves_the_test_images_alone_when_it_validates():
+    settings = {"data": "digits", "units": 20, "rate": 0.02, "epochs": 1, "samples": 10, "window": 3}
+    tested, validated = (tracking(**settings, validate=validate)[0] for validate in (False, True))
+    assert list(tested)[0] == "frozen_unseen"
+    assert tested != validated

@@ -6,16 +6,20 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infohebb.errors import MismatchError, unknown_name
+from infohebb.errors import DivergenceError, MismatchError, is_whole, unknown_name
 from infohebb.functional import working_memory
 from infohebb.functional.kernels import gaussian_gram
 from infohebb.functional.normalisation import Normalised
-from infohebb.networks import Block, Layered, Response
-from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, check_kernels
+from infohebb.networks import Block, Layered, LeakyMLP, Response
+from infohebb.networks.comparing import Channels, comparing_wiring
+from infohebb.networks.reservoir import Reservoir
+from infohebb.networks.third_factor import Objective, ReservoirModulator, one_hot
+from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, check_kernels
 from infohebb.rules.layered import LayeredRule, LocalStep, check_fit, with_slope
 
 Modulator = Literal["exact", "row", "pub", "head"]
 Policy = Literal["recompute", "stale"]
+Source = Literal["computed", "reservoir"]
 
 
 class Remembered(nn.Module):
@@ -39,14 +43,48 @@ class Remembered(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest, **more)
 
 
+class Auxiliary(nn.Module):
+    """A layer's auxiliary network, its readout frozen, and the potential from which it heard the current sample."""
+
+    start: Tensor
+
+    def __init__(self, modulator: ReservoirModulator):
+        super().__init__()
+        self.modulator = modulator
+        self.register_buffer("start", modulator.reservoir.potential.clone())
+
+    def rest(self) -> None:
+        """Forget the stream."""
+        self.modulator.reservoir.rest()
+        self.start.zero_()
+
+    def say(self, x: Tensor, y: Tensor, z: Tensor, *, onset: bool) -> Tensor:
+        """ξ (1 × D) of the current sample; one that is still there is heard once more in its former place.  [WMH 9.2]
+
+        Raises DivergenceError.
+        """
+        potential = self.modulator.reservoir.potential
+        if onset:
+            self.start.copy_(potential)
+        else:
+            potential.copy_(self.start)
+        try:
+            return self.modulator.estimate(x, y, z)
+        except DivergenceError as error:
+            raise DivergenceError("what a layer's auxiliary network hears is not finite; lower the rate") from error
+
+
 class Window(NamedTuple):
-    """What all blocks are told of a window: its length, whether it has just come, w_q of each remembered sample (None
-    while memory fills) with the Q that they are of, and the memory of each block."""
+    """What all blocks are told of a window: its length, whether it has just come, whether there is something to learn,
+    w_q of each remembered sample with the Q that they are of, or, for auxiliary networks, x and one-hot y of the
+    current sample, and the memory or the auxiliary network of each block."""
 
     capacity: int
     onset: bool
+    learns: bool = False
     weights: Tensor | None = None
     coupling: Tensor | None = None
+    current: tuple[Tensor, Tensor] | None = None
     memories: Iterator[Any] = iter(())
 
 
@@ -60,6 +98,13 @@ class HSICMemory(LayeredRule):
     `sigma_y`, `sigma_z`: widths of the Gaussian kernels of input, target and activity, each times the root of its
     dimension. The readout learns by its delta rule from all samples of the window, and `Diagnostics` tells of them all.
     `objective` also measures each layer's objective, which learning does not need.
+
+    `source`: the third factor is "computed" from the window, or is what an auxiliary network of each layer says, a
+    "reservoir" of `auxiliary_units` read units that hears x, y and z of the current sample only, for 20 of its own time
+    steps; what came before is in its potential, so that hidden layers need no memory of activities. `attach` wires it
+    for windows of `window` samples (no other length is taken), and fits its readout to what `modulator` says of
+    `pretraining` random samples of the layer's shape, of nothing else; there it stays. Learning begins when it has
+    heard a window of samples. For fully connected networks without leak, one at a time, and class labels.
     Raises UnknownNameError, MismatchError, also for a window of one sample, and for batch norm and dropout.
     """
 
@@ -67,7 +112,7 @@ class HSICMemory(LayeredRule):
     side_by_side = True
     order_matters = True
     broadcasts = frozenset({"third_factor", "layer_factors"})
-    advances: ClassVar[tuple[str, ...]] = ("potential", "inputs", "targets", "activity", "features", "logits")
+    advances: ClassVar[tuple[str, ...]] = ("potential", "start", "inputs", "targets", "activity", "features", "logits")
 
     def __init__(
         self,
@@ -78,18 +123,33 @@ class HSICMemory(LayeredRule):
         sigma_y: float = 0.1,
         sigma_z: float = 1.0,
         objective: bool = False,
+        source: Source = "computed",
+        window: int = 8,
+        auxiliary_units: int = 160,
+        pretraining: int = 3000,
     ):
         super().__init__()
         self.modulator, self.memory, self.gamma = modulator, memory, gamma
         self.sigma_x, self.sigma_y, self.sigma_z = sigma_x, sigma_y, sigma_z
         self.objective = objective
+        self.source, self.window = source, window
+        self.auxiliary_units, self.pretraining = auxiliary_units, pretraining
+        self.layers = nn.ModuleList()
         self.remembered = Remembered()
         self._held: Window | None = None
 
     def attach(self, network: Layered) -> None:
-        """Check names, numbers and blocks; what was remembered is of another network, and forgotten."""
+        """Check names, numbers and blocks; what was remembered is forgotten, also by auxiliary networks.
+
+        Those are made and pre-trained for a network that is new to the rule.
+        """
         super().attach(network)
-        for name, known in (("modulator", working_memory.MODULATORS), ("memory", ("recompute", "stale"))):
+        words = {
+            "modulator": working_memory.MODULATORS,
+            "memory": ("recompute", "stale"),
+            "source": ("computed", "reservoir"),
+        }
+        for name, known in words.items():
             if getattr(self, name) not in known:
                 raise unknown_name(name, str(getattr(self, name)), known)
         check_kernels(self.gamma, sigma_x=self.sigma_x, sigma_y=self.sigma_y, sigma_z=self.sigma_z)
@@ -99,8 +159,53 @@ class HSICMemory(LayeredRule):
             if block.pool is not None:
                 raise MismatchError(f"{name} takes maxima; for this rule blocks average (pooling = 'average')")
         self.remembered = Remembered()
-        self.layers = nn.ModuleList(Remembered() for _ in network.blocks)
         self._held = None
+        if self.source == "computed":
+            self.layers = nn.ModuleList(Remembered() for _ in network.blocks)
+            return
+        self._check_auxiliary(network)
+        if not attached_before(self, network) or len(self.layers) != len(network.blocks):
+            self.layers = nn.ModuleList(self._auxiliaries(network))
+        for auxiliary in self.layers:
+            assert isinstance(auxiliary, Auxiliary)
+            auxiliary.to(network.readout.weight.device).rest()
+
+    def _check_auxiliary(self, network: Layered) -> None:
+        """Raise MismatchError for what no auxiliary network could be wired or heard for."""
+        for name, least in (("window", 2), ("auxiliary_units", 1), ("pretraining", 2 * self.window)):
+            number = getattr(self, name)
+            if not is_whole(number) or number < least:
+                raise MismatchError(f"{name} {number!r} of source 'reservoir'; give a whole number of {least} or more")
+        if network.networks is not None or isinstance(network, LeakyMLP):
+            what = "a network with leak" if isinstance(network, LeakyMLP) else "networks side by side"
+            raise MismatchError(f"source 'reservoir' does not train {what}; take an MLP, one at a time")
+        for name, block in network.named_blocks():
+            if block.geometry is not None:
+                raise MismatchError(f"{name} is a convolution, of which a reservoir hears nothing; take an MLP")
+        if self.objective:
+            raise MismatchError(
+                "objective is of a window's activities, and source 'reservoir' keeps none; leave it out"
+            )
+
+    def _auxiliaries(self, network: Layered) -> Iterator[Auxiliary]:
+        """A network for each block, on the CPU, pre-trained by random numbers of their own.  [WMH 9.1]
+
+        Where parameters have no numbers, neither is there anything to train.
+        """
+        like = network.readout.weight
+        if like.is_meta:
+            return
+        chance = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        objective = Objective(self.gamma, (self.sigma_x, self.sigma_y, self.sigma_z), self.modulator)
+        features = None
+        for _, block in network.named_blocks():
+            outputs, received = block.weight.shape
+            features = received if features is None else features
+            channels = Channels(features, network.outputs, outputs)
+            wiring = comparing_wiring(channels, self.window, self.auxiliary_units, chance=chance)
+            modulator = ReservoirModulator(Reservoir(wiring), channels, self.window, objective)
+            modulator.pretrain(self.pretraining, chance=chance)
+            yield Auxiliary(modulator)
 
     @torch.no_grad()
     def learn(
@@ -110,20 +215,41 @@ class HSICMemory(LayeredRule):
         check_fit(network, inputs, targets)
         if len(inputs) < 2:
             raise MismatchError("a window of one sample remembers none; give two or more (training.batch)")
-        window, x = Window(len(inputs), onset), inputs
+        if self.source == "reservoir":
+            self._check_heard(network, inputs, targets)
+        window, x, kept = Window(len(inputs), onset), inputs, targets
+        if self.memory == "stale" or self.source == "reservoir":
+            kept = self.remembered.push("targets", targets[-1:], window)
         if self.memory == "stale":
-            x = inputs[-1:]
+            x, targets = inputs[-1:], kept
             inputs = self.remembered.push("inputs", x, window)
-            targets = self.remembered.push("targets", targets[-1:], window)
         if onset or self._held is None:
-            self._held = self._told(network, inputs, targets, window)
+            told = self._told if self.source == "computed" else self._shown
+            self._held = told(network, inputs, kept, window)
         window = self._held._replace(onset=onset, memories=iter(self.layers))
         seen = self.walk(network, x, targets, window, record=record)
-        if window.weights is not None:
+        if window.learns:
             return seen
         for parameter in network.parameters():
             parameter.grad = None
         return Diagnostics(seen.loss, seen.correct, waiting=True)
+
+    def _check_heard(self, network: Layered, inputs: Tensor, targets: Tensor) -> None:
+        """Raise MismatchError for windows that the auxiliary networks are not made for."""
+        if len(inputs) != self.window:
+            raise MismatchError(
+                f"a window of {len(inputs)} samples for auxiliary networks of window = {self.window}; "
+                "give training.batch and rule.window the same number"
+            )
+        if targets.is_floating_point():
+            raise MismatchError("targets are numbers, and source 'reservoir' hears class labels; take 'computed'")
+        if len(self.layers) != len(network.blocks):
+            raise MismatchError("the rule has no auxiliary networks for this network; call rule.attach(network) first")
+
+    def _shown(self, network: Layered, inputs: Tensor, heard: Tensor, window: Window) -> Window:
+        """The same with what auxiliary networks hear of the current sample, whose label is the last one heard."""
+        y = one_hot(heard[-1:].cpu(), network.outputs).to(inputs)
+        return window._replace(learns=len(heard) == window.capacity, current=(inputs[-1:].flatten(1), y))
 
     def _told(self, network: Layered, inputs: Tensor, targets: Tensor, window: Window) -> Window:
         """The same with what inputs and targets say of the remembered samples, once there are as many as it holds."""
@@ -133,11 +259,15 @@ class HSICMemory(LayeredRule):
         Q = working_memory.window_coupling(
             inputs.flatten(1), targets, network.outputs, self.gamma, self.sigma_x, self.sigma_y, last=last
         )
-        return window._replace(weights=working_memory.memory_weights(Q, self.modulator), coupling=Q)
+        return window._replace(learns=True, weights=working_memory.memory_weights(Q, self.modulator), coupling=Q)
 
     def local_step(self, block: Block, response: Response, context: Window) -> LocalStep:
         """The current sample's traces, and what its layer is told of each remembered one.  [WMH 4.2]"""
         z, current = response.activity, last_sample(response)
+        if context.current is not None:
+            said = next(context.memories).say(*context.current, current.activity, onset=context.onset)
+            signals = with_slope(block, current, {"third_factor": said}, activity_error) if context.learns else None
+            return LocalStep(signals, terms={})
         if self.memory == "stale":
             memory = next(context.memories)
             z = memory.push("activity", z, context, over=_samples(z))
@@ -169,7 +299,12 @@ class HSICMemory(LayeredRule):
 
 
 def activity_error(signals: Signals) -> Tensor:
-    """ξ: what each neuron makes of the third factors, one for each remembered sample, from how far it is from each."""
+    """ξ: what each neuron makes of the third factors, one for each remembered sample, from how far it is from each.
+
+    Where an auxiliary network says them there is one for each neuron, and nothing to be made of it.
+    """
+    if "memory" not in signals:
+        return signals["third_factor"]
     away = signals["memory"]
     if away.dim() < 4:
         return working_memory.heed(signals["third_factor"], away)

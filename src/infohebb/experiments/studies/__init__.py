@@ -10,6 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from infohebb.experiments.studies import agreement, closed_loop, reservoir
+
 Findings = tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]
 
-STUDIES: dict[str, Callable[..., Findings]] = {}
+STUDIES: dict[str, Callable[..., Findings]] = {
+    "agreement": agreement.agreement,
+    "descent": closed_loop.descent,
+    "predictability": reservoir.predictability,
+    "tracking": reservoir.tracking,
+}

@@ -40,12 +40,12 @@ def agreement(
     hold: int | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Cosine and scale of the online update, added up over `stimuli`, against the batch rule's.
+    """Cosine and scale of the online rule's update, added up over a stream, against the batch rule's.
 
     Without `stimuli` there are 30,000, or 10,000 where they are held. `final`: `cosine` and `scale` at the end,
-    `cosine_after_n` at a hundredth, a tenth and all of the stream. `curves`: both against `stimuli`. `arrays`: `onset`,
-    and `pre`, `post`, `third_factor` (0 where nothing is learned), `kept_pre`, `kept_post` of one synapse, time step by
-    time step around a few onsets. Raises UnknownNameError, MismatchError.
+    `cosine_after_n` at a hundredth, a tenth and all of the stream. `curves`: both against `stimuli`. `arrays`, of one
+    synapse, time step by time step around a few onsets: `trace_time` (ms, one for a step), `trace_onset`, `trace_pre`,
+    `trace_post`, `trace_third_factor` (0 where nothing is learned). Raises UnknownNameError, MismatchError.
     """
     held = (HOLD if form in WITH_TRACES else 1) if hold is None else hold
     count = (10_000 if held > 1 else 30_000) if stimuli is None else stimuli
@@ -107,17 +107,15 @@ def take(rule: KernelizedBottleneckOnline, world: World, index: int, *, onset: b
 
 def show(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, np.ndarray]:
     """What the first synapse of the first neuron is given, while some stimuli come and go."""
-    ((_, block),), kept = world.network.named_blocks(), rule.synapses[0]
-    rows: dict[str, list[float]] = {
-        name: [] for name in ("onset", "pre", "post", "third_factor", "kept_pre", "kept_post")
-    }
+    ((_, block),) = world.network.named_blocks()
+    rows: dict[str, list[float]] = {name: [] for name in ("time", "onset", "pre", "post", "third_factor")}
     for index in order.tolist():
         x = world.inputs[index : index + 1]
         for step in range(held):
-            before = [float(kept.get_buffer(name)[0]) for name in ("pre", "own")]
             signals = take(rule, world, index, onset=step == 0, record=True).signals
             factor = signals["blocks.0"]["third_factor"][0, 0] if signals else 0.0
             post = block.respond(x).activity[0, 0].detach()
-            for name, value in zip(rows, (step == 0, x[0, 0], post, factor, *before), strict=True):
+            for name, value in zip(rows, (len(rows["time"]), step == 0, x[0, 0], post, factor), strict=True):
                 rows[name].append(float(value))
-    return {name: np.array(values, dtype=bool if name == "onset" else np.float32) for name, values in rows.items()}
+    types = {name: bool if name == "onset" else np.float32 for name in rows}
+    return {f"trace_{name}": np.array(values, dtype=types[name]) for name, values in rows.items()}

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infohebb.errors import UsageError
-from infohebb.experiments.studies.reservoir import CHANNELS, Result, linear_task
+from infohebb.experiments.studies.reservoir import CHANNELS, Result, linear_task, third_factor_arrays
 from infohebb.functional.kernels import gaussian_gram
 from infohebb.functional.normalisation import Normalised, layer_norm, layer_norm_backward, layer_norm_factors
 from infohebb.functional.reservoir import explained
@@ -58,11 +58,12 @@ def descent(
     pretraining: int = 3000,
     rate: float = 3e-3,
 ) -> Result:
-    """A layer of four on the task `linear`, one sample at a time, by AdamW: its objective before and after.
+    """How far a layer's objective falls that learns from the factor its reservoir says, or from the exact one.
 
+    A layer of four on the task `linear`, one sample at a time, by AdamW; `final` begins with its objective `after`.
     The remembered activities are those of when the samples were there. The third factor is "computed" from the window,
     or said by a comparing "reservoir" whose readout was fitted to `pretraining` random samples, and is then frozen; or
-    there is "none". Of a reservoir also `r2` and `cosine` of what it said against the exact factor.
+    there is "none". Of a reservoir also `r2` and `cosine` of what it said against the exact factor. Raises UsageError.
     """
     if source not in SOURCES:
         raise UsageError(f"source {source!r} of the third factor; take one of {', '.join(SOURCES)}")
@@ -74,7 +75,7 @@ def descent(
     modulator = ReservoirModulator(
         Reservoir(comparing_wiring(CHANNELS, window, units, chance=chance)), CHANNELS, window
     )
-    final = {"before": layer_objective(layer, unseen, objective)}
+    final = {"after": 0.0, "before": layer_objective(layer, unseen, objective)}
     if source == "reservoir":
         final["pretrained_r2"] = modulator.pretrain(pretraining, chance=chance).mean().item()
     curves: dict[str, Any] = {"samples": [], "objective": []}
@@ -100,4 +101,4 @@ def descent(
     if source == "reservoir":
         final["r2"] = explained(outputs, targets).mean().item()
         final["cosine"] = torch.cosine_similarity(outputs, targets).mean().item()
-    return final, curves, {"exact": targets[-EVERY:].numpy(), "said": outputs[-EVERY:].numpy()}
+    return final, curves, third_factor_arrays(targets[-EVERY:], outputs[-EVERY:], first=len(exact) - EVERY)

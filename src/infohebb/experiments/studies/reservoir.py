@@ -7,12 +7,13 @@
 R² is 1 - Σ (output - target)² / Σ (target - mean)², per output unit, mean over units.
 """
 
+import inspect
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from infohebb.networks.wiring import Sizes, Wiring, random_wiring
 
 CHANNELS = Channels(2, 2, 4)  # of the task `linear`, and a layer of four
 SHOWN = 100  # windows whose third factor is kept for a picture
+HELD = 20.0  # ms for which each of them is there
 
 Result = tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]
 
@@ -116,13 +118,32 @@ def in_a_layer(samples: Samples, chance: torch.Generator | None = None) -> Sampl
     return samples._replace(z=layer_norm((samples.x @ weight + bias).relu(), 1e-6).normalised)
 
 
-def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "test", **settings: Any) -> Result:
-    """R² of a frozen readout on windows it has not seen: `test_r2` of unseen samples, `validation_r2` of held-out ones.
+def third_factor_arrays(exact: Tensor, predicted: Tensor, first: int = 0) -> dict[str, np.ndarray]:
+    """What a report draws of a third factor (windows × units), and when each window was there, the `first` one too."""
+    return {
+        "third_factor_exact": exact.float().numpy(),
+        "third_factor_predicted": predicted.float().numpy(),
+        "third_factor_time": (np.arange(len(exact), dtype=np.float32) + first) * HELD,
+    }
 
-    With `score` "validation" no test sample is drawn. Settings are those of `Setting`. Raises UsageError.
+
+def _with_settings(study: Callable[..., Result]) -> Callable[..., Result]:
+    """The study, with the fields of `Setting` in its signature: what a recipe may say is looked up there."""
+    known = (inspect.signature(each).parameters.values() for each in (study, Setting))
+    named = [p.replace(kind=p.KEYWORD_ONLY) for parameters in known for p in parameters if p.kind != p.VAR_KEYWORD]
+    vars(study)["__signature__"] = inspect.Signature(named)
+    return study
+
+
+@_with_settings
+def predictability(*, seed: int = 0, validate: bool = False, **settings: Any) -> Result:
+    """R² of the third factor that a reservoir's frozen readout says of windows it has not seen.
+
+    `r2_test` of unseen samples, `r2_validation` of those held out. With `validate` no test sample is drawn. Settings
+    are those of `Setting`. Raises UsageError.
     """
     setting = _setting(settings)
-    task, learned = _streams(setting, seed, setting.tested if score == "test" else 0)
+    task, learned = _streams(setting, seed, 0 if validate else setting.tested)
     wiring = setting.wire(torch.Generator().manual_seed(seed + 1000))
     reservoir, at, first = Reservoir(wiring), tuple(setting.at), setting.window - 1
     rates = responses(reservoir, torch.cat(learned, 1), at=at)
@@ -130,13 +151,13 @@ def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "tes
     count = setting.learned
     fitted = fit_readout(rates[first:count], targets[: count - first])
     final = {
-        "validation_r2": fitted.validation.mean().item(),
+        "r2_validation": fitted.validation.mean().item(),
         "units": float(len(wiring.leak)),
         "read": float(rates.shape[1]),
         "penalty": fitted.penalty,
     }
-    if score == "validation":
-        return final, {"validation_r2": fitted.validation.tolist()}, {}
+    if validate:
+        return final, {"r2_validation": fitted.validation.tolist()}, {}
     if setting.learned_on == "random":
         rates = responses(reservoir, torch.cat(task, 1), at=at)
         targets = third_factors(task, setting.window, setting.objective)
@@ -146,10 +167,9 @@ def predictability(*, seed: int = 0, score: Literal["test", "validation"] = "tes
 def _tested(fitted: Fitted, rates: Tensor, targets: Tensor, final: dict[str, float]) -> Result:
     outputs = rates @ fitted.readout
     r2 = explained(outputs, targets)
-    final = {"test_r2": r2.mean().item(), **final}
-    curves = {"test_r2": r2.tolist(), "validation_r2": fitted.validation.tolist()}
-    shown = {"exact": targets[:SHOWN], "predicted": outputs[:SHOWN]}
-    return final, curves, {name: values.float().numpy() for name, values in shown.items()}
+    final = {"r2_test": r2.mean().item(), **final}
+    curves = {"r2_test": r2.tolist(), "r2_validation": fitted.validation.tolist()}
+    return final, curves, third_factor_arrays(targets[:SHOWN], outputs[:SHOWN])
 
 
 def _setting(settings: Mapping[str, Any]) -> Setting:
@@ -182,6 +202,8 @@ def _streams(setting: Setting, seed: int, tested: int) -> tuple[Samples, Samples
 def tracking(
     *,
     seed: int = 0,
+    validate: bool = False,
+    data_dir: Path | None = None,
     data: str = "mnist",
     learning: str = "lms",
     published: bool = True,
@@ -192,15 +214,16 @@ def tracking(
     window: int = 10,
     modulator: str = "head",
 ) -> Result:
-    """The published experiment: the readout learns the third factor of each window while that window is held.
+    """The published experiment: a readout that learns each window's third factor while held, and is then frozen.
 
-    The first `samples` test images with fixed uniform activities in R^10, shuffled each epoch, windows of stride 1,
+    The first `samples` test images, or with `validate` training images, with fixed uniform activities in R^10, shuffled each epoch, windows of stride 1,
     20 steps each. Per epoch R² `after` the steps of a window, and `before`: at their end, too, had the readout not
-    learned in them. Then, frozen for good, `frozen_seen` on the same samples in another order and `frozen_unseen` on
-    the next ones.
+    learned in them. Then, frozen for good, `frozen_unseen` on the next samples and `frozen_seen` on the same ones in
+    another order. Raises UsageError.
     """
     chance = torch.Generator().manual_seed(seed)
-    seen, unseen = (_images(data, samples, place, chance) for place in (0, 1))
+    split = _images(data, data_dir, validate=validate)
+    seen, unseen = (_part(split, samples, place, chance) for place in (0, 1))
     objective = Objective(2.0, (0.5, 0.5, 0.5), modulator)
     sizes = Sizes(sum(part.shape[1] for part in seen), units, seen.z.shape[1])
     reservoir = Reservoir(random_wiring(sizes, published=published, chance=chance), learning=learning, rate=rate)
@@ -211,11 +234,12 @@ def tracking(
         curves["epoch"].append(epoch)
         for name, outputs in (("after", after), ("before", before)):
             curves[name].append(explained(outputs, targets).mean().item())
-        shown = {"exact": targets.numpy(), "predicted": after.numpy()}
-    final = {name: curves[name][-1] for name in ("after", "before")}
-    for name, part in (("frozen_seen", seen), ("frozen_unseen", unseen)):
+        shown = third_factor_arrays(targets, after)
+    final = {}
+    for name, part in (("frozen_unseen", unseen), ("frozen_seen", seen)):
         targets, _, outputs = _epoch(reservoir, _shuffled(part, chance), window, objective, learn=False)
         final[name] = explained(outputs, targets).mean().item()
+    final |= {name: curves[name][-1] for name in ("after", "before")}
     final["mean_square_rates"] = reservoir.potential.tanh().square().sum().item()
     return final, curves, shown
 
@@ -236,15 +260,31 @@ def _epoch(
     return targets, torch.stack(frozen), torch.stack(learned)
 
 
-def _images(name: str, count: int, place: int, chance: torch.Generator) -> Samples:
-    """`count` test images, the first ones or those after them, with activities in R^10."""
-    data = load(name)
-    split = data.test
-    if split is None or data.classes is None or len(split.targets) < (place + 1) * count:
-        raise UsageError(f"data set {name!r} has no {(place + 1) * count} test images with labels; take fewer samples")
+class _Images(NamedTuple):
+    """Normalised images in rows, their labels, and of how many classes they are."""
+
+    name: str
+    x: Tensor
+    labels: Tensor
+    classes: int
+
+
+def _images(name: str, data_dir: Path | None, *, validate: bool) -> _Images:
+    """The test images, or with `validate` the training images."""
+    data = load(name, data_dir, test=not validate)
+    split = data.train if validate else data.test
+    if split is None or data.classes is None:
+        raise UsageError(f"data set {name!r} has no test images with labels; take mnist, or digits")
+    return _Images(name, data.normalise(split.inputs).flatten(1).float(), split.targets, data.classes)
+
+
+def _part(images: _Images, count: int, place: int, chance: torch.Generator) -> Samples:
+    """`count` images, the first ones or those after them, with activities in R^10."""
+    if len(images.labels) < (place + 1) * count:
+        raise UsageError(f"data set {images.name!r} has no {(place + 1) * count} such images; take fewer samples")
     part = slice(place * count, (place + 1) * count)
-    x = data.normalise(split.inputs[part]).flatten(1).float()
-    return Samples(x, one_hot(split.targets[part], data.classes), torch.rand(count, 10, generator=chance))
+    y = one_hot(images.labels[part], images.classes)
+    return Samples(images.x[part], y, torch.rand(count, 10, generator=chance))
 
 
 def _shuffled(samples: Samples, chance: torch.Generator) -> Samples:
@@ -257,7 +297,7 @@ def search(path: Path | str, grid: Mapping[str, Sequence[Any]], *, seed: int = 0
 
     Raises RecordConflictError when the file is there already.
     """
-    rows = sorted(_searched(grid, seed, fixed), key=lambda row: -row["validation_r2"])
+    rows = sorted(_searched(grid, seed, fixed), key=lambda row: -row["r2_validation"])
     text = json.dumps({"seed": seed, "fixed": asdict(_setting(fixed)), "grid": dict(grid), "rows": rows}, indent=1)
     write_whole(Path(path), lambda part: part.write_text(text + "\n"), once=True)
     return rows
@@ -266,5 +306,5 @@ def search(path: Path | str, grid: Mapping[str, Sequence[Any]], *, seed: int = 0
 def _searched(grid: Mapping[str, Sequence[Any]], seed: int, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        final = predictability(seed=seed, score="validation", **{**fixed, **chosen})[0]
+        final = predictability(seed=seed, validate=True, **{**fixed, **chosen})[0]
         yield {**chosen, **{name: float(f"{value:.5g}") for name, value in final.items()}}
