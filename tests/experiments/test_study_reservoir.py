@@ -145,5 +145,5 @@ def test_settings_are_in_the_signature_where_a_recipe_looks_for_them():
 def test_tracking_leaves_the_test_images_alone_when_it_validates():
     settings = {"data": "digits", "units": 20, "rate": 0.02, "epochs": 1, "samples": 10, "window": 3}
     tested, validated = (tracking(**settings, validate=validate)[0] for validate in (False, True))
-    assert list(tested)[0] == "frozen_unseen"
+    assert next(iter(tested)) == "frozen_unseen"
     assert tested != validated

@@ -114,7 +114,7 @@ class HSICMemory(LayeredRule):
     broadcasts = frozenset({"third_factor", "layer_factors"})
     advances: ClassVar[tuple[str, ...]] = ("potential", "start", "inputs", "targets", "activity", "features", "logits")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (each setting by its name)
         self,
         modulator: Modulator = "exact",
         memory: Policy = "recompute",

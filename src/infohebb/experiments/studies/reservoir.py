@@ -199,7 +199,7 @@ def _streams(setting: Setting, seed: int, tested: int) -> tuple[Samples, Samples
     return task, Samples(*random_samples(CHANNELS, setting.learned, torch.Generator().manual_seed(seed + 2000)))
 
 
-def tracking(
+def tracking(  # noqa: PLR0913  (each setting by its name)
     *,
     seed: int = 0,
     validate: bool = False,
@@ -216,9 +216,9 @@ def tracking(
 ) -> Result:
     """The published experiment: a readout that learns each window's third factor while held, and is then frozen.
 
-    The first `samples` test images, or with `validate` training images, with fixed uniform activities in R^10, shuffled each epoch, windows of stride 1,
-    20 steps each. Per epoch R² `after` the steps of a window, and `before`: at their end, too, had the readout not
-    learned in them. Then, frozen for good, `frozen_unseen` on the next samples and `frozen_seen` on the same ones in
+    The first `samples` test images, or with `validate` training images, with fixed uniform activities in R^10, shuffled
+    each epoch, windows of stride 1, 20 steps each. Per epoch R² `after` the steps of a window, and `before`: at their
+    end, too, had the readout not learned in them. Then, frozen for good, `frozen_unseen` on the next samples and `frozen_seen` on the same ones in
     another order. Raises UsageError.
     """
     chance = torch.Generator().manual_seed(seed)
