@@ -22,8 +22,12 @@ types: $(READY)
 	$(BIN)/pyright
 
 bench: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/step.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/conv.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/online.py
+	$(BIN)/python benchmarks/window.py
+	$(BIN)/python benchmarks/leaky.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/startup.py
 

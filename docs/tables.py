@@ -102,8 +102,10 @@ def figures(name: str) -> str:
 def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
+    kinds = {"results": table, "rivals": rivals, "report": reported, "bench": figures}
+
     def replace(found: re.Match[str]) -> str:
-        return found[1] + {"results": table, "rivals": rivals, "report": reported, "bench": figures}[found[2]](found[3]) + found[4]
+        return found[1] + kinds[found[2]](found[3]) + found[4]
 
     return MARKED.sub(replace, text)
 

@@ -14,15 +14,17 @@ SMALL = {
     "gpu.py": ["--device", "cpu", "--factor", "0.0625", "--batches", "1"],
     "online.py": ["--rounds", "1", "--repeats", "2", "--eager"],
     "step.py": ["--rounds", "1", "--threads", "1"],
+    "leaky.py": ["--rounds", "1", "--eager"],
     "memory.py": [],
     "startup.py": [],
+    "window.py": ["--rounds", "1", "--eager"],
 }
 SIZES = {  # of those that have no option for them
     "online.py": "online.INPUTS, online.WIDTHS, online.GROUPS = 32, (16, 16), 4",
     "step.py": "step.BATCH, step.INPUTS, step.WIDTHS = 32, 64, (64, 64, 64)",
     "memory.py": "memory.BATCH = memory.WIDTH = 64",
 }
-HELPERS = {"peer.py", "steps.py", "timing.py"}
+HELPERS = {"autograd_window.py", "jax_peers.py", "peer.py", "steps.py", "timing.py"}
 
 
 def start(name):

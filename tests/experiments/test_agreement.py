@@ -8,25 +8,25 @@ from infohebb.experiments.studies.agreement import agreement
 
 
 def test_two_points_go_where_the_batch_rule_does():
-    final, curves, arrays = agreement("two_point", grouped=False, stimuli=3000)
-    assert final["cosine"] > 0.95
+    final, curves, arrays = agreement("two_point", grouped=False, stimuli=1500)
+    assert final["cosine"] > 0.9
     assert 0.7 < final["scale"] < 1.3
-    assert final["cosine_after_3000"] == final["cosine"] == curves["cosine"][-1]
+    assert final["cosine_after_1500"] == final["cosine"] == curves["cosine"][-1]
     assert curves["stimuli"] == sorted(set(curves["stimuli"]))
-    assert {30, 300, 3000} <= set(curves["stimuli"])
+    assert {15, 150, 1500} <= set(curves["stimuli"])
     assert set(arrays) == {f"trace_{name}" for name in ("time", "onset", "pre", "post", "third_factor")}
     assert {len(values) for values in arrays.values()} == {48}
     assert arrays["trace_time"].tolist() == [*range(48)]
 
 
 def test_eligibility_traces_do_what_two_points_do():
-    finals = [agreement(form, stimuli=1000)[0]["cosine"] for form in ("two_point", "eligibility")]
-    assert finals[0] == pytest.approx(finals[1], abs=0.01)
+    finals = [agreement(form, stimuli=400)[0]["cosine"] for form in ("two_point", "eligibility")]
+    assert finals[0] == pytest.approx(finals[1], abs=0.02)
 
 
 def test_traces_need_the_gate():
-    gated, open_gate = (agreement("trace", gated=gated, stimuli=600) for gated in (True, False))
-    assert gated[0]["cosine"] > open_gate[0]["cosine"] + 0.2
+    gated, open_gate = (agreement("trace", gated=gated, stimuli=200) for gated in (True, False))
+    assert gated[0]["cosine"] > open_gate[0]["cosine"] + 0.1
     assert open_gate[0]["scale"] > 2 * gated[0]["scale"]
     onset, factor = gated[2]["trace_onset"], gated[2]["trace_third_factor"]
     assert onset.sum() == 6
@@ -36,7 +36,7 @@ def test_traces_need_the_gate():
 
 
 def test_a_seed_is_a_draw():
-    first, again, other = (agreement(stimuli=200, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (agreement(stimuli=100, seed=seed) for seed in (1, 1, 2))
     assert first[0] == again[0] != other[0]
     assert all(np.array_equal(first[2][name], again[2][name]) for name in first[2])
 

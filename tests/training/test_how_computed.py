@@ -107,6 +107,47 @@ def test_what_a_replay_would_write_over_is_kept():
     assert kept(Diagnostics(torch.ones(()), None)).correct is None
 
 
+STREAMED = """
+import copy, functools, torch
+from infohebb import *
+from infohebb.training.compiling import compile_learning, every_shape_compiled
+compile_ = torch.compile
+torch.compile = functools.partial(compile_, backend="aot_eager")
+x, y = torch.randn(12, 6), torch.arange(12) % 3
+normed = MLP(6, 3, (8, 6), "relu", norm="layer", bias=True)
+leaky = side_by_side([LeakyMLP(6, 3, (8, 4), slots=4) for _ in range(2)])
+grouped = MLP(6, 3, (8, 8), divisive_norm={"groups": 2})
+for make, network, size in (
+    (Backprop, normed, 4),
+    (HSICMemory, normed, 4),
+    (HSICMemory, leaky, 4),
+    (functools.partial(HSICMemory, memory="stale"), normed, 4),
+    (KernelizedBottleneckOnline, grouped, 1),
+):
+    found = []
+    for compiled in (False, True):
+        trained, rule = copy.deepcopy(network), make()
+        rule.attach(trained)
+        learn = compile_learning(rule) if compiled else rule.learn
+        optimizer = torch.optim.SGD(trained.parameters(), 0.1)
+        with every_shape_compiled(trained):
+            for first in range(12 - size):
+                for step in range(2 if network is leaky else 1):
+                    optimizer.zero_grad()
+                    learn(trained, x[first : first + size], y[first : first + size], onset=step == 0)
+                    optimizer.step()
+        found.append(list(trained.parameters()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+"""
+
+
+def test_compiled_steps_of_a_stream_change_rounding_only(tmp_path):
+    process = start(STREAMED, tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
 DROPOUT = """
 import torch
 from infohebb.functional.dropout import dropout

@@ -77,6 +77,7 @@ class Backprop(LearningRule):
         return synaptic_gradients(signals, signals["error"], precision)
 
 
+@torch.compiler.disable  # the graph is to be walked back from here
 def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, Tensor]:
     """Every block's response, what the readout receives, and the logits; all are kept for the way back.
 
@@ -90,6 +91,7 @@ def forward(network: Layered, inputs: Tensor) -> tuple[list[Response], Tensor, T
     return responses, x, network.read_out(x)
 
 
+@torch.compiler.disable
 def carry_down(x: Tensor, error: Tensor, activities: list[Tensor], precision: Precision) -> tuple[Tensor, ...]:
     """The error at each block's activity, from the error at what the readout receives, by autograd."""
     if not activities:

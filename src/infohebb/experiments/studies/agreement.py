@@ -107,7 +107,7 @@ def take(rule: KernelizedBottleneckOnline, world: World, index: int, *, onset: b
 
 def show(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, np.ndarray]:
     """What the first synapse of the first neuron is given, while some stimuli come and go."""
-    block = world.network.blocks[0]
+    ((_, block),) = world.network.named_blocks()
     rows: dict[str, list[float]] = {name: [] for name in ("time", "onset", "pre", "post", "third_factor")}
     for index in order.tolist():
         x = world.inputs[index : index + 1]
