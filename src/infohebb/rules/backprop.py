@@ -55,12 +55,12 @@ class Backprop(LearningRule):
         del onset
         check_fit(network, inputs, targets)
         with torch.enable_grad():
-            responses, x, logits = forward(network, inputs)
+            responses, x, logits = forward(network, inputs)  # pyright: ignore[reportCallIssue]
         with torch.no_grad():
             loss, signals = readout_signals(x.detach(), logits, targets, self.loss)
         activities = [response.activity for response in responses]
         top = signals["error"] @ network.readout.weight.detach()
-        errors = carry_down(x, top, activities, network.precision)
+        errors = carry_down(x, top, activities, network.precision)  # pyright: ignore[reportCallIssue]
         recorded = {}
         for (name, block), response, error in zip(network.named_blocks(), responses, errors, strict=True):
             with torch.no_grad():

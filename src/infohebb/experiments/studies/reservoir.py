@@ -217,9 +217,9 @@ def tracking(  # noqa: PLR0913  (each setting by its name)
     """The published experiment: a readout that learns each window's third factor while held, and is then frozen.
 
     The first `samples` test images, or with `validate` training images, with fixed uniform activities in R^10, shuffled
-    each epoch, windows of stride 1, 20 steps each. Per epoch R² `after` the steps of a window, and `before`: at their end, too, had the readout not
-    learned in them. Then, frozen for good, `frozen_unseen` on the next samples and `frozen_seen` on the same ones in
-    another order. Raises UsageError.
+    each epoch, windows of stride 1, 20 steps each. Per epoch R² `after` the steps of a window, and `before`: at their
+    end, too, had the readout not learned in them. Then, frozen for good, `frozen_unseen` on the next samples and
+    `frozen_seen` on the same ones in another order. Raises UsageError.
     """
     chance = torch.Generator().manual_seed(seed)
     split = _images(data, data_dir, validate=validate)
