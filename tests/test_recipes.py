@@ -19,7 +19,11 @@ SHAPES = {
     "fashion_mnist": (1, 28, 28),
     "kmnist": (1, 28, 28),
     "cifar10": (3, 32, 32),
+    **dict.fromkeys(("linear", "linear_255", "xor", "xor_255"), (2,)),
 }
+CLASSES = dict.fromkeys(SHAPES, 10) | {name: 2 for name, shape in SHAPES.items() if shape == (2,)}
+LOCAL = ("KernelizedBottleneck", "LayerwiseClassification", "HSICBottleneck")  # rules that measure their objective
+LEARNS_HIDDEN = (*LOCAL, "HSICMemory", "KernelizedBottleneckOnline")  # at a rate of their own
 ROWS = [(name, row) for name in recipe_names() for row in load_recipe(name)[1].row]
 NAMES = [f"{name}:{row.name}" for name, row in ROWS]
 
@@ -47,19 +51,23 @@ def test_every_row_builds_and_learns(name, row):
     config = load_recipe(name)[1].config(row)
     check_config(config)
     assert row.name.count("/") == 2
+    if "study" in config:
+        return
     dataset = config["data"]["name"]
     assert row.name.startswith(f"{dataset}/")
     if config["network"]["name"] == "convnet":  # here an eighth as wide
         config["network"]["factor"] = config["network"].get("factor", 1.0) / 8
-    data = random_like(SHAPES[dataset], 10, 8)
+    data = random_like(SHAPES[dataset], CLASSES[dataset], 8)
     network = build_network(config, data.input_shape, data.outputs)
     before = network.readout.weight.detach().clone()
-    settings = {**config["training"], "epochs": 1, "batch": 4}
-    curves = train(network, build_rule(config), data, **settings, optimizer=config["optimizer"], device="cpu")
+    rule, name = build_rule(config), config["rule"]["name"]
+    batch = 1 if config["training"].get("batch") == 1 else 4
+    settings = {**config["training"], "epochs": 1, "batch": batch, "epoch_samples": None}
+    settings.pop("side_by_side", None)
+    curves = train(network, rule, data, **settings, optimizer=config["optimizer"], device="cpu")
     assert not before.equal(network.readout.weight)
-    local = config["rule"]["name"] in ("KernelizedBottleneck", "LayerwiseClassification")
-    assert list(curves["learning_rate"]) == (["local", "readout"] if local else ["readout"])
-    assert len(curves["objective"]) == (len(network.blocks) if local else 0)
+    assert list(curves["learning_rate"]) == (["local", "readout"] if name in LEARNS_HIDDEN else ["readout"])
+    assert len(curves["objective"]) == (len(network.blocks) if name in LOCAL else 0)
 
 
 # --- Table 1 against the pages that transcribe the paper and its code ---
