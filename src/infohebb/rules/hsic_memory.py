@@ -59,7 +59,7 @@ class Auxiliary(nn.Module):
         self.start.zero_()
 
     def say(self, x: Tensor, y: Tensor, z: Tensor, *, onset: bool) -> Tensor:
-        """ξ (1 × D) of the current sample; one that is still there is heard once more in its former place.  [WMH 9.2]
+        """ξ (1 × D) of the current sample; one that is still there is heard once more in its former place.
 
         Raises DivergenceError.
         """
@@ -188,7 +188,7 @@ class HSICMemory(LayeredRule):
             )
 
     def _auxiliaries(self, network: Layered) -> Iterator[Auxiliary]:
-        """A network for each block, on the CPU, pre-trained by random numbers of their own.  [WMH 9.1]
+        """A network for each block, on the CPU, pre-trained by random numbers of their own.
 
         Where parameters have no numbers, neither is there anything to train.
         """
