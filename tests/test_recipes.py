@@ -60,6 +60,8 @@ def test_every_row_builds_and_learns(name, row):
     data = random_like(SHAPES[dataset], CLASSES[dataset], 8)
     network = build_network(config, data.input_shape, data.outputs)
     before = network.readout.weight.detach().clone()
+    if "source" in config["rule"]:
+        config["rule"]["pretraining"] = 60
     rule, name = build_rule(config), config["rule"]["name"]
     batch = 1 if config["training"].get("batch") == 1 else 4
     settings = {**config["training"], "epochs": 1, "batch": batch, "epoch_samples": None}
