@@ -431,6 +431,13 @@ def test_a_rule_on_windows_has_a_batch_in_sight_that_slides_by_one():
     assert not torch.equal(shuffled[0][0], torch.from_numpy(X[:4]))
 
 
+def test_a_first_sample_that_teaches_nothing_has_no_loss():
+    model = small(KernelizedBottleneckOnline(sigma=0.5))
+    for sample, label in zip(X[::50], Y[::50], strict=True):
+        model.partial_fit(sample[None], [label], classes=[0, 1, 2])
+    assert np.isfinite(model.loss_curve_).tolist() == [False, True, True]
+
+
 def test_partial_fit_knows_its_classes():
     with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):
         small().partial_fit(X, Y)

@@ -79,7 +79,8 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted.
 
     Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
-    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch).
+    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch,
+    NaN of a pass from which nothing could be learned yet).
     """
 
     def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name, and taken as it is: `fit` looks at it)
@@ -213,12 +214,13 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
             for epoch in range(1, epochs + 1):
                 note = Note(f"epoch {epoch}/{epochs}", show=show)
-                self._epoch(source, lambda tally, note=note: advance(note.after_batch(tally)))
+                self._epoch(source, lambda tally, note=note: advance(note.after_batch(tally)), may_wait=not shuffle)
         return self
 
-    def _epoch(self, source: LoaderSource, after_batch: Any) -> None:
+    def _epoch(self, source: LoaderSource, after_batch: Any, *, may_wait: bool) -> None:
+        steps = source.training()
         with self._own_random_numbers():
-            tally = learn_epoch(self.network_, self.rule_, self.optimizer_, source.training(), after_batch)
+            tally = learn_epoch(self.network_, self.rule_, self.optimizer_, steps, after_batch, may_wait=may_wait)
         self.loss_curve_.append(tally.mean(tally.losses))
         self.n_iter_ += 1
 

@@ -135,6 +135,31 @@ def test_a_leaky_network_of_one_slot_learns_from_a_stale_memory():
         assert all(bool(parameter.grad.isfinite().all()) for parameter in network.parameters())
 
 
+def test_what_was_remembered_is_loaded_into_another_precision():
+    network, rule, other = network_of(), HSICMemory(memory="stale"), HSICMemory(memory="stale")
+    learned(rule, network, [(0, 4), (1, 5), (2, 6), (3, 7)])
+    single = network_of().float()
+    other.attach(single)
+    other.load_state_dict(rule.state_dict())
+    seen = other.learn(single, X[4:8].float(), LABELS[4:8])
+    assert not seen.waiting
+    assert {p.grad.dtype for p in single.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_a_window_that_was_held_is_forgotten_where_state_is_loaded():
+    network, rule = network_of(), HSICMemory()
+    learned(rule, network, [(0, 4)])
+    rule.load_state_dict(rule.state_dict())
+    rule.learn(network, X[3:7], LABELS[3:7], onset=False)
+    for name, expected in autograd(network, 3, 7).items():
+        torch.testing.assert_close(network.get_parameter(name).grad, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_stale_memory_wants_leaky_networks_of_one_slot():
+    with pytest.raises(MismatchError, match=r"memory 'stale' .* slots = 1, not 4"):
+        HSICMemory(memory="stale").attach(LeakyMLP(7, 3, (6,), slots=4))
+
+
 def misnamed(setting, name):
     """A rule as from a recipe, whose words are looked at by attach."""
     rule = HSICMemory()
@@ -146,6 +171,8 @@ def test_what_cannot_be_is_named():
     plain = network_of()
     for rule, network, message in (
         (misnamed("modulator", "exakt"), plain, "did you mean 'exact'"),
+        (misnamed("modulator", ["pub"]), plain, "unknown modulator"),
+        (misnamed("objective", "no"), plain, "objective 'no': give true or false"),
         (misnamed("memory", "none"), plain, "memory"),
         (HSICMemory(sigma_z=0.0), plain, "sigma_z 0.0: give a width above 0"),
         (HSICBottleneck(gamma=float("nan")), plain, "gamma nan"),

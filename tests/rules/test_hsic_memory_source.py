@@ -125,6 +125,19 @@ def test_its_readout_is_made_in_attach_by_the_seed_and_stays():
     assert not torch.equal(rule.layers[0].modulator.reservoir.readout, before)
 
 
+def test_other_settings_make_auxiliary_networks_anew():
+    network, rule = network_of(), small()
+    rule.attach(network)
+    rule.window = 3
+    rule.attach(network)
+    assert [auxiliary.modulator.window for auxiliary in rule.layers] == [3, 3]
+    rule.source = "computed"
+    rule.attach(network)
+    rule.source = "reservoir"
+    rule.attach(network)
+    assert [auxiliary.modulator.window for auxiliary in rule.layers] == [3, 3]
+
+
 def test_it_is_pretrained_to_say_what_the_modulator_does():
     """On a stream of random data, with activities of the layer's own, what is said is like what is computed."""
     torch.manual_seed(0)

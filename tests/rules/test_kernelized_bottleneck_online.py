@@ -263,6 +263,21 @@ def test_a_stream_that_goes_on_with_the_same_network_keeps_its_state_and_another
     assert rule.teaching.stimuli == 0
 
 
+def test_settings_that_are_changed_hold_from_the_next_attach():
+    network, rule = online("plain eligibility")
+    learn(rule, network, 0)
+    rule.sigma, rule.form = 0.7, "two_point"
+    rule.attach(network)
+    fresh = KernelizedBottleneckOnline("two_point", sigma=0.7)
+    fresh.attach(network)
+    for index in range(3):
+        (seen, gradients), (expected, others) = (learn(each, network, index) for each in (rule, fresh))
+        assert seen.waiting == expected.waiting
+        assert gradients.keys() == others.keys()
+        for name, gradient in gradients.items():
+            assert torch.equal(gradient, others[name])
+
+
 @pytest.mark.parametrize(
     ("told", "options", "kind", "message"),
     [

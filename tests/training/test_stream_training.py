@@ -154,7 +154,7 @@ ONE_CLASS = torch.zeros(7, dtype=torch.int64)
         (EmptyBatchError, "batch size 0", "window", {"batch": 0}),
         (LabelError, "one class", "sample", {"batch": 1, "targets": ONE_CLASS}),
         (MismatchError, "order 'blocked' goes by classes", "sample", {"batch": 1, "order": "blocked", "targets": None}),
-        (MismatchError, "still waited at the end of an epoch; take a larger epoch_samples", "wait", {"batch": 1}),
+        (MismatchError, "give more samples, or a larger epoch_samples", "wait", {"batch": 1}),
     ],
 )
 def test_what_cannot_be_presented_is_named(error, words, consumes, options):

@@ -31,6 +31,7 @@ class Remembered(nn.Module):
         if kept is None:
             self.register_buffer(name, now.clone())
             return now
+        kept = kept.to(now)  # what was loaded lies where it was saved, in its precision
         first = max(0, kept.shape[over] + onset - window.capacity)
         kept = kept.narrow(over, first, kept.shape[over] - first - (not onset))
         self._buffers[name] = torch.cat([kept, now], over)
@@ -137,11 +138,12 @@ class HSICMemory(LayeredRule):
         self.layers = nn.ModuleList()
         self.remembered = Remembered()
         self._held: Window | None = None
+        self._pretrained: tuple[Any, ...] | None = None  # settings of the auxiliary networks that are there
 
     def attach(self, network: Layered) -> None:
         """Check names, numbers and blocks; what was remembered is forgotten, also by auxiliary networks.
 
-        Those are made and pre-trained for a network that is new to the rule.
+        Those are made and pre-trained for a network that is new to the rule, and for settings that are.
         """
         super().attach(network)
         words = {
@@ -150,25 +152,39 @@ class HSICMemory(LayeredRule):
             "source": ("computed", "reservoir"),
         }
         for name, known in words.items():
-            if getattr(self, name) not in known:
+            if str(getattr(self, name)) not in known:
                 raise unknown_name(name, str(getattr(self, name)), known)
         check_kernels(self.gamma, sigma_x=self.sigma_x, sigma_y=self.sigma_y, sigma_z=self.sigma_z)
+        if not isinstance(self.objective, bool):
+            raise MismatchError(f"objective {self.objective!r}: give true or false")
+        self._check_network(network)
+        self.remembered = Remembered()
+        self._held = None
+        if self.source == "computed":
+            self.layers, self._pretrained = nn.ModuleList(Remembered() for _ in network.blocks), None
+            return
+        self._check_auxiliary(network)
+        settings = (self.window, self.auxiliary_units, self.pretraining, self.modulator, self.gamma)
+        settings += (self.sigma_x, self.sigma_y, self.sigma_z)
+        known = attached_before(self, network) and settings == self._pretrained
+        if not known or len(self.layers) != len(network.blocks):
+            self.layers, self._pretrained = nn.ModuleList(self._auxiliaries(network)), settings
+        for auxiliary in self.layers:
+            assert isinstance(auxiliary, Auxiliary)
+            auxiliary.to(network.readout.weight.device).rest()
+
+    def _check_network(self, network: Layered) -> None:
+        """Raise MismatchError for blocks that no single current sample can train, and slots that nothing would fill."""
+        slots = network.readout.get_buffer("potential").shape[-2] if isinstance(network, LeakyMLP) else 1
+        if self.memory == "stale" and slots != 1:
+            raise MismatchError(
+                f"memory 'stale' runs the current sample alone; give the network slots = 1, not {slots}"
+            )
         for name, block in network.named_blocks():
             if block.batch_norm is not None or block.dropout:
                 raise MismatchError(f"{name} has batch norm or dropout, which a current sample cannot have; drop it")
             if block.pool is not None:
                 raise MismatchError(f"{name} takes maxima; for this rule blocks average (pooling = 'average')")
-        self.remembered = Remembered()
-        self._held = None
-        if self.source == "computed":
-            self.layers = nn.ModuleList(Remembered() for _ in network.blocks)
-            return
-        self._check_auxiliary(network)
-        if not attached_before(self, network) or len(self.layers) != len(network.blocks):
-            self.layers = nn.ModuleList(self._auxiliaries(network))
-        for auxiliary in self.layers:
-            assert isinstance(auxiliary, Auxiliary)
-            auxiliary.to(network.readout.weight.device).rest()
 
     def _check_auxiliary(self, network: Layered) -> None:
         """Raise MismatchError for what no auxiliary network could be wired or heard for."""
@@ -206,6 +222,10 @@ class HSICMemory(LayeredRule):
             modulator = ReservoirModulator(Reservoir(wiring), channels, self.window, objective)
             modulator.pretrain(self.pretraining, chance=chance)
             yield Auxiliary(modulator)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._held = None
 
     @torch.no_grad()
     def learn(

@@ -171,21 +171,29 @@ class KernelizedBottleneckOnline(GroupedRule):
         self.form, self.rate, self.trace_steps, self.gate = form, rate, trace_steps, gate
         self.teaching: TeachingCell | None = None
         self.synapses = nn.ModuleList()
+        self._kept_for: tuple[Any, ...] | None = None
         self._stimuli: int | None = 0  # so far, up to 2: known without waiting for a device
 
     def attach(self, network: Layered) -> None:
-        """Check settings and blocks, and allocate what the stream leaves behind; it stays while the network does."""
+        """Check settings and blocks, and allocate what the stream leaves behind.
+
+        It stays while the network does, and the settings that decide what is kept.
+        """
         super().attach(network)
         self.check_settings(network)
         self._check_form()
         for name, block in network.named_blocks():
             self._check_block(name, block)
-        if attached_before(self, network):
+        groupings = [self.grouping(block) for _, block in network.named_blocks()]
+        settings = (str(self.form), self.sigma, self.gamma, groupings)
+        if attached_before(self, network) and settings == self._kept_for:
             return
+        self._kept_for = settings
         like = network.readout.weight.detach()
         self.teaching = TeachingCell(network.readout.out_features, like)
         self.synapses = nn.ModuleList(
-            Synapses(block, self.grouping(block), self) for _, block in network.named_blocks()
+            Synapses(block, grouping, self)
+            for grouping, (_, block) in zip(groupings, network.named_blocks(), strict=True)
         )
         self._stimuli = 0
 

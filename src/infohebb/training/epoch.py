@@ -103,11 +103,13 @@ def learn_epoch(
     steps: Iterable,
     advance: Callable[[Tally], None],
     learn: Callable[..., Diagnostics] | None = None,
+    *,
+    may_wait: bool = False,
 ) -> Tally:
     """The training step of DESIGN section 2, once for each batch (inputs, targets) or Presented of a stream.
 
     `learn` stands for the rule's own, compiled. Raises, at the epoch's end, NonFiniteLossError, and MismatchError when
-    the rule waited throughout.
+    the rule waited throughout, unless it `may_wait`.
     """
     learn = learn or rule.learn
     tally = Tally()
@@ -122,7 +124,11 @@ def learn_epoch(
         tally.add(seen, 1 if held else len(targets))
         advance(tally)
     if tally.learned == 0:
-        raise MismatchError(f"{type(rule).__name__} still waited at the end of an epoch; take a larger epoch_samples")
+        if may_wait:
+            return tally
+        raise MismatchError(
+            f"{type(rule).__name__} still waited at the end of an epoch; give more samples, or a larger epoch_samples"
+        )
     check_finite(tally, learning)
     return tally
 
