@@ -9,7 +9,7 @@ from infohebb.experiments.record import Record, read_record, read_records, recor
 
 KEYS = {
     "recipe", "row", "seed", "published", "final", "curves", "config", "versions", "commit", "device", "wall_seconds",
-    "peak_memory_bytes", "peak_memory_method", "origin", "overrides",
+    "peak_memory_bytes", "peak_memory_method", "origin", "overrides", "side_by_side",
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from infohebb.rules import registry
 
 @pytest.mark.parametrize("name", registry())
 def test_every_rule_has_a_configuration_that_json_can_hold(name):
-    words = {"data": {}, "network": {}, "rule": {"name": name}, "optimizer": {}, "training": {}}
+    training = {"batch": 1} if registry()[name].consumes == "sample" else {}
+    words = {"data": {}, "network": {}, "rule": {"name": name}, "optimizer": {}, "training": training}
     check_config(words)
     full = resolved(words)
     assert json.loads(json.dumps(full)) == full

@@ -1,6 +1,7 @@
 """Studies: rows that call a function instead of training a network, with the same records."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -195,4 +196,4 @@ def test_the_command_line_prints_what_was_found(command, nowhere):
     record = json.loads((nowhere / "out/mine/waves/sine/long/seed0.json").read_text())
     assert record["origin"] == "mine.toml"
     listed = command("list").out
-    assert "waves  Waves of noise." in listed
+    assert re.search(r"waves +Waves of noise\.", listed)

@@ -85,6 +85,6 @@ class Layered(nn.Module):
         if x.shape[-1] != weight.shape[-1]:
             raise MismatchError(f"samples reach the readout as {x.shape[-1]} numbers; it takes {weight.shape[-1]}")
         if weight.dim() == 2:
-            return nn.functional.linear(x, weight, bias)
+            return self.readout(x)
         product = x @ weight.mT
         return product if bias is None else product + bias.unsqueeze(-2)

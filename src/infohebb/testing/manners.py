@@ -25,7 +25,7 @@ def fills_gradients(build: Build) -> None:
         assert parameter.grad is not None, f"no gradient for a parameter {tuple(parameter.shape)}"
         assert bool(parameter.grad.isfinite().all()), "a gradient is not finite"
     for name, value in case.state().items():
-        moved = not torch.equal(value, before[name])
+        moved = name not in before or not torch.equal(value, before[name])
         assert not moved or name.split(".")[-1].split(" ")[-1] in case.rule.advances, f"learn changes {name}"
 
 

@@ -127,7 +127,8 @@ def learn_epoch(
         if may_wait:
             return tally
         raise MismatchError(
-            f"{type(rule).__name__} still waited at the end of an epoch; give more samples, or a larger epoch_samples"
+            f"{type(rule).__name__} still waited at the end of an epoch of {tally.steps} samples; give more samples, "
+            "or a larger epoch_samples"
         )
     check_finite(tally, learning)
     return tally
