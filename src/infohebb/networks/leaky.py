@@ -87,7 +87,10 @@ class LeakyMLP(Layered):
         sizes = [int(torch.Size(shape).numel()), *widths]
         if min(*sizes, outputs, slots, steps) < 1:
             raise MismatchError(f"layers {sizes}, {outputs} outputs, {slots} slots, {steps} steps: all take at least 1")
-        if not is_number(tau) or not is_number(dt) or not 0 < dt <= tau:
+        for name, seconds in (("tau", tau), ("dt", dt)):
+            if not is_number(seconds) or seconds <= 0:
+                raise MismatchError(f"{name} {seconds!r}: give seconds, a number above 0, such as 1e-3")
+        if dt > tau:
             raise MismatchError(
                 f"a time step dt = {dt} s beyond the time constant tau = {tau} s overshoots; take dt from 0 to tau"
             )

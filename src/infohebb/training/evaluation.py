@@ -20,9 +20,8 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
     """Score on arrays (x, y), on the test samples of a DataSet or of (x, y, x_test, y_test), or on a loader of pairs.
 
     {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d), or a list of those, one for
-    each of several networks side by side. Inputs are taken as the
-    network was trained on them; a DataSet normalises its own. Raises EmptyBatchError, MismatchError and the errors of
-    `from_arrays`.
+    each of several networks side by side. Inputs are taken as the network was trained on them; a DataSet normalises its
+    own. Raises EmptyBatchError, MismatchError and the errors of `from_arrays`.
     """
     source = as_source(data, 1024, *home_of(network))
     pairs = source.held_out()
