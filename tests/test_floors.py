@@ -28,7 +28,9 @@ FLOORS = {  # the part of the package below `infohebb`: its height
     "__main__": 6,
 }
 BLIND = [{"networks", "data"}]  # parts of one floor that do not see each other
-SHARED_BY_RULES = {f"infohebb.rules.{name}" for name in ("base", "circuit", "grouped", "layered", "transport")}
+SHARED_BY_RULES = {
+    f"infohebb.rules.{name}" for name in ("base", "circuit", "grouped", "layered", "memories", "transport")
+}
 REPORT_READS = {"infohebb.experiments.record"}
 FUNCTIONAL_USES = {"torch", "jaxtyping"} | sys.stdlib_module_names - {"numpy"}
 

@@ -6,6 +6,7 @@ import torch
 from functional.oracles import assert_close
 from infohebb.errors import MismatchError, UsageError
 from infohebb.functional.kernels import gaussian_gram
+from infohebb.functional.readout import one_hot
 from infohebb.functional.reservoir import explained
 from infohebb.functional.working_memory import memory_weights, modulate_current
 from infohebb.networks.comparing import Channels, comparing_wiring
@@ -16,7 +17,6 @@ from infohebb.networks.third_factor import (
     Samples,
     fit_readout,
     in_blocks,
-    one_hot,
     random_samples,
     responses,
     third_factors,

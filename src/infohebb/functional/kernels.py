@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from infohebb.functional.readout import one_hot
+
 Rows = Float[Tensor, "m d"]
 Gram = Float[Tensor, "m m"]
 Bandwidth = Literal["absolute", "per_sqrt_dim", "median"]
@@ -124,7 +126,7 @@ def label_gram(labels: Int[Tensor, "m"], classes: int, dtype: torch.dtype = torc
 
 def label_gram_frequency_centred(labels: Int[Tensor, "m"], frequencies: Float[Tensor, "classes"]) -> Gram:
     """Label kernel of unbalanced classes: linear kernel of one-hot minus frequencies, with mean zero for each class."""
-    centred = torch.eye(len(frequencies), dtype=frequencies.dtype, device=labels.device)[labels] - frequencies
+    centred = one_hot(labels, len(frequencies), frequencies.dtype) - frequencies
     return centred @ centred.T
 
 

@@ -20,6 +20,11 @@ class Error(NamedTuple):
     error: Tensor
 
 
+def one_hot(labels: Int[Tensor, "m"], classes: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "m n"]:
+    """A one in the place of each label."""
+    return torch.eye(classes, dtype=dtype, device=labels.device)[labels]
+
+
 def cross_entropy(logits: Logits, targets: Int[Tensor, "m"]) -> Error:
     """Cross-entropy and softmax minus one-hot, over m."""
     log_probability = torch.log_softmax(logits, -1)
@@ -32,7 +37,7 @@ def cross_entropy(logits: Logits, targets: Int[Tensor, "m"]) -> Error:
 def mean_squared_error(logits: Logits, targets: Targets) -> Error:
     """Mean over all entries of the squared difference to the targets, labels taken one-hot."""
     if not targets.is_floating_point():
-        targets = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)[targets]
+        targets = one_hot(targets, logits.shape[-1], logits.dtype)
     difference = logits - targets
     each = difference.shape[-2:].numel()
     return Error(difference.square().mean((-2, -1)), difference * (2 / each))

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from infohebb.errors import MismatchError, UsageError
 from infohebb.functional.kernels import gaussian_gram
+from infohebb.functional.readout import one_hot
 from infohebb.functional.reservoir import explained, ridge
 from infohebb.functional.working_memory import memory_weights, modulate_current
 from infohebb.networks.comparing import Channels
@@ -98,11 +99,6 @@ def random_samples(channels: Channels, count: int, chance: torch.Generator | Non
     x, z = (torch.randn(count, width, generator=chance) for width in (channels.features, channels.activities))
     labels = torch.randint(channels.classes, (count,), generator=chance)
     return Samples(x, one_hot(labels, channels.classes), z)
-
-
-def one_hot(labels: Int64[Tensor, "t"], classes: int) -> Float[Tensor, "t c"]:
-    """A one in the place of the label."""
-    return torch.eye(classes)[labels]
 
 
 class ReservoirModulator(nn.Module):

@@ -1,78 +1,28 @@
 """The HSIC bottleneck whose batch is a working memory: the current sample learns from what is remembered."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from infohebb.errors import DivergenceError, MismatchError, is_whole, unknown_name
+from infohebb.errors import MismatchError, is_whole, unknown_name
 from infohebb.functional import working_memory
 from infohebb.functional.kernels import gaussian_gram
 from infohebb.functional.normalisation import Normalised
+from infohebb.functional.readout import one_hot
 from infohebb.networks import Block, Layered, LeakyMLP, Response
 from infohebb.networks.comparing import Channels, comparing_wiring
 from infohebb.networks.reservoir import Reservoir
-from infohebb.networks.third_factor import Objective, ReservoirModulator, one_hot
+from infohebb.networks.third_factor import Objective, ReservoirModulator
 from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, check_kernels
 from infohebb.rules.layered import LayeredRule, LocalStep, check_fit, with_slope
+from infohebb.rules.memories import Auxiliary, Remembered
 
 Modulator = Literal["exact", "row", "pub", "head"]
 Policy = Literal["recompute", "stale"]
 Source = Literal["computed", "reservoir"]
-
-
-class Remembered(nn.Module):
-    """The last samples' tensors by name, oldest first: buffers, which come and go with the state."""
-
-    def push(self, name: str, now: Tensor, window: "Window", over: int = 0) -> Tensor:
-        """All that is remembered, `now` at the end: a newcomer at its onset, else in its former place.  [WMH 4.3]"""
-        kept, onset = self._buffers.get(name), window.onset
-        if kept is None:
-            self.register_buffer(name, now.clone())
-            return now
-        kept = kept.to(now)  # what was loaded lies where it was saved, in its precision
-        first = max(0, kept.shape[over] + onset - window.capacity)
-        kept = kept.narrow(over, first, kept.shape[over] - first - (not onset))
-        self._buffers[name] = torch.cat([kept, now], over)
-        return self.get_buffer(name)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any, **more: Any) -> None:
-        self._buffers.clear()
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            self.register_buffer(key.removeprefix(prefix), torch.empty_like(state_dict[key]))
-        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
-
-
-class Auxiliary(nn.Module):
-    """A layer's auxiliary network, its readout frozen, and the potential from which it heard the current sample."""
-
-    start: Tensor
-
-    def __init__(self, modulator: ReservoirModulator):
-        super().__init__()
-        self.modulator = modulator
-        self.register_buffer("start", modulator.reservoir.potential.clone())
-
-    def rest(self) -> None:
-        """Forget the stream."""
-        self.modulator.reservoir.rest()
-        self.start.zero_()
-
-    def say(self, x: Tensor, y: Tensor, z: Tensor, *, onset: bool) -> Tensor:
-        """ξ (1 × D) of the current sample; one that is still there is heard once more in its former place.
-
-        Raises DivergenceError.
-        """
-        potential = self.modulator.reservoir.potential
-        if onset:
-            self.start.copy_(potential)
-        else:
-            potential.copy_(self.start)
-        try:
-            return self.modulator.estimate(x, y, z)
-        except DivergenceError as error:
-            raise DivergenceError("what a layer's auxiliary network hears is not finite; lower the rate") from error
 
 
 class Window(NamedTuple):
@@ -239,10 +189,10 @@ class HSICMemory(LayeredRule):
             self._check_heard(network, inputs, targets)
         window, x, kept = Window(len(inputs), onset), inputs, targets
         if self.memory == "stale" or self.source == "reservoir":
-            kept = self.remembered.push("targets", targets[-1:], window)
+            kept = self.remembered.push("targets", targets[-1:], window.capacity, onset=onset)
         if self.memory == "stale":
             x, targets = inputs[-1:], kept
-            inputs = self.remembered.push("inputs", x, window)
+            inputs = self.remembered.push("inputs", x, window.capacity, onset=onset)
         if onset or self._held is None:
             told = self._told if self.source == "computed" else self._shown
             self._held = told(network, inputs, kept, window)
@@ -268,7 +218,7 @@ class HSICMemory(LayeredRule):
 
     def _shown(self, network: Layered, inputs: Tensor, heard: Tensor, window: Window) -> Window:
         """The same with what auxiliary networks hear of the current sample, whose label is the last one heard."""
-        y = one_hot(heard[-1:].cpu(), network.outputs).to(inputs)
+        y = one_hot(heard[-1:], network.outputs, inputs.dtype)
         return window._replace(learns=len(heard) == window.capacity, current=(inputs[-1:].flatten(1), y))
 
     def _told(self, network: Layered, inputs: Tensor, targets: Tensor, window: Window) -> Window:
@@ -290,7 +240,7 @@ class HSICMemory(LayeredRule):
             return LocalStep(signals, terms={})
         if self.memory == "stale":
             memory = next(context.memories)
-            z = memory.push("activity", z, context, over=_samples(z))
+            z = memory.push("activity", z, context.capacity, onset=context.onset, over=_samples(z))
         if context.weights is None:
             return LocalStep(None, terms={})
         flat = z.flatten(1) if z.dim() == 4 else z
@@ -310,8 +260,8 @@ class HSICMemory(LayeredRule):
         """Those of all samples in the window, remembered ones as they were.  [WMH 4.4]"""
         if self.memory == "recompute":
             return features, logits
-        kept = self.remembered
-        return kept.push("features", features, context, over=-2), kept.push("logits", logits, context, over=-2)
+        keep = partial(self.remembered.push, capacity=context.capacity, onset=context.onset, over=-2)
+        return keep("features", features), keep("logits", logits)
 
     def activity_error(self, signals: Signals) -> Tensor:
         """The error at the current activity, as below."""

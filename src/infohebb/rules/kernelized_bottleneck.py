@@ -22,6 +22,7 @@ from torch import Tensor
 from infohebb.errors import MismatchError, unknown_name
 from infohebb.functional import grouping, hsic, kernels, plasticity
 from infohebb.functional.kernels import Kernel
+from infohebb.functional.readout import one_hot
 from infohebb.networks import Block, Layered, Response
 from infohebb.networks.blocks import check_groups
 from infohebb.rules.base import Signals
@@ -202,4 +203,4 @@ def target_gram(
         return kernels.label_gram(targets, classes, dtype)
     if isinstance(kernel, str) and kernel in UNBALANCED:
         return UNBALANCED[kernel](targets, kernels.class_frequencies(targets, classes, dtype))
-    return named_kernel(kernel, sigma).gram(torch.eye(classes, dtype=dtype, device=targets.device)[targets])
+    return named_kernel(kernel, sigma).gram(one_hot(targets, classes, dtype))

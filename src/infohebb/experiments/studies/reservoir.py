@@ -24,6 +24,7 @@ from infohebb.data.synthetic import LINE
 from infohebb.errors import UsageError
 from infohebb.files import write_whole
 from infohebb.functional.normalisation import layer_norm
+from infohebb.functional.readout import one_hot
 from infohebb.functional.reservoir import explained
 from infohebb.networks.comparing import Channels, Gains, comparing_wiring
 from infohebb.networks.reservoir import Reservoir
@@ -32,7 +33,6 @@ from infohebb.networks.third_factor import (
     Objective,
     Samples,
     fit_readout,
-    one_hot,
     random_samples,
     responses,
     third_factors,
