@@ -24,7 +24,7 @@ SIZES = {  # of those that have no option for them
     "step.py": "step.BATCH, step.INPUTS, step.WIDTHS = 32, 64, (64, 64, 64)",
     "memory.py": "memory.BATCH = memory.WIDTH = 64",
 }
-HELPERS = {"autograd_window.py", "jax_peers.py", "peer.py", "steps.py", "timing.py"}
+HELPERS = {"autograd_window.py", "jax_peers.py", "peer.py", "steps.py", "streamed.py", "timing.py"}
 
 
 def start(name):
