@@ -20,8 +20,9 @@ from torch import Tensor
 
 from infohebb import MLP, KernelizedBottleneckOnline, LastLayer
 from infohebb.training import make_optimizer
-from infohebb.training.compiling import compile_learning, every_shape_compiled
+from infohebb.training.compiling import compile_step, every_shape_compiled
 from infohebb.training.devices import keep_freed_memory
+from infohebb.training.epoch import plain_step
 from timing import compared, take_turns, tell
 
 INPUTS, WIDTHS, OUTPUTS, GROUPS = 784, (256, 256, 256), 10, 32
@@ -53,15 +54,12 @@ class Step:
         settings = {"sigma": SIGMA, "gamma": GAMMA, "rate": RATE} if rule is KernelizedBottleneckOnline else {}
         self.network, self.rule, self.stimuli = network, rule(**settings), cycle(stimuli)
         self.rule.attach(network)
-        self.optimizer = make_optimizer(self.rule.groups(network), "sgd", **SGD)
-        self.learn = compile_learning(self.rule) if compiled else self.rule.learn
+        optimizer = make_optimizer(self.rule.groups(network), "sgd", **SGD)
+        self.step = compile_step(self.rule, optimizer, whole=True) if compiled else plain_step(self.rule, optimizer)
 
     def __call__(self) -> None:
         """Take the next stimulus."""
-        x, label = next(self.stimuli)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.learn(self.network, x, label)
-        self.optimizer.step()
+        self.step(self.network, *next(self.stimuli))
 
 
 class PlainLayer:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from infohebb import Layered, LearningRule
 from infohebb.training import make_optimizer
-from infohebb.training.compiling import compile_learning
+from infohebb.training.compiling import compile_step
+from infohebb.training.epoch import plain_step
 
 
 def training_step(
@@ -39,14 +40,10 @@ def window_step(
     rule.attach(network)
     options = {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 1e-4}
     optimizer = make_optimizer(rule.groups(network), "adamw", **options)
-    learn = compile_learning(rule) if compiled else rule.learn
-    parameters = list(network.parameters())
+    step = compile_step(rule, optimizer, whole=True) if compiled else plain_step(rule, optimizer)
 
     def run() -> None:
-        for step in range(hold):
-            for parameter in parameters:
-                parameter.grad = None
-            learn(network, x, labels, onset=step == 0)
-            optimizer.step()
+        for time_step in range(hold):
+            step(network, x, labels, onset=time_step == 0)
 
     return run

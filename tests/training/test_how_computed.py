@@ -110,35 +110,50 @@ def test_what_a_replay_would_write_over_is_kept():
 STREAMED = """
 import copy, functools, torch
 from infohebb import *
-from infohebb.training.compiling import compile_learning, every_shape_compiled
+from infohebb.training import make_optimizer
+from infohebb.training.compiling import WholeStep, compile_step, every_shape_compiled
+from infohebb.training.epoch import plain_step
+from infohebb.training.optimizers import scale_rates
 compile_ = torch.compile
 torch.compile = functools.partial(compile_, backend="aot_eager")
 x, y = torch.randn(12, 6), torch.arange(12) % 3
 normed = MLP(6, 3, (8, 6), "relu", norm="layer", bias=True)
 leaky = side_by_side([LeakyMLP(6, 3, (8, 4), slots=4) for _ in range(2)])
 grouped = MLP(6, 3, (8, 8), divisive_norm={"groups": 2})
-for make, network, size in (
-    (Backprop, normed, 4),
-    (HSICMemory, normed, 4),
-    (HSICMemory, leaky, 4),
-    (functools.partial(HSICMemory, memory="stale"), normed, 4),
-    (KernelizedBottleneckOnline, grouped, 1),
+sgd = {"name": "sgd", "lr": 0.1}
+momentum = {**sgd, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-2}
+adam = {"name": "adam", "lr": 1e-2, "amsgrad": True, "weight_decay": 1e-2}
+adamw = {"name": "adamw", "lr": 1e-2, "weight_decay": 0.1}
+rmsprop = {"name": "rmsprop", "lr": 1e-3}
+for make, network, size, options in (
+    (Backprop, normed, 4, adamw),
+    (SignSymmetry, grouped, 4, momentum),
+    (HSICMemory, normed, 4, adam),
+    (HSICMemory, leaky, 4, adamw),
+    (functools.partial(HSICMemory, memory="stale"), normed, 4, sgd),
+    (KernelizedBottleneckOnline, grouped, 1, momentum),
+    (KernelizedBottleneckOnline, grouped, 1, rmsprop),
 ):
     found = []
     for compiled in (False, True):
         trained, rule = copy.deepcopy(network), make()
         rule.attach(trained)
-        learn = compile_learning(rule) if compiled else rule.learn
-        optimizer = torch.optim.SGD(trained.parameters(), 0.1)
+        optimizer = make_optimizer(rule.groups(trained), **options)
+        step = compile_step(rule, optimizer, whole=True) if compiled else plain_step(rule, optimizer)
         with every_shape_compiled(trained):
             for first in range(12 - size):
-                for step in range(2 if network is leaky else 1):
-                    optimizer.zero_grad()
-                    learn(trained, x[first : first + size], y[first : first + size], onset=step == 0)
-                    optimizer.step()
+                scale_rates(optimizer, 1 + first, (6,), 0.1)
+                for time_step in range(2 if network is leaky else 1):
+                    onset = {"onset": time_step == 0} if rule.order_matters else {}
+                    step(trained, x[first : first + size], y[first : first + size], **onset)
+        if compiled:
+            whole = isinstance(step, WholeStep) and step.whole is not None
+            assert whole == (options is not rmsprop)
+            assert all((parameter.grad is None) == whole for parameter in trained.parameters())
         found.append(list(trained.parameters()))
-    for one, other in zip(*found, strict=True):
+    for one, other, drawn in zip(*found, network.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        assert not torch.equal(one, drawn)
 """
 
 

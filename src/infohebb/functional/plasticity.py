@@ -4,6 +4,7 @@ pre (m × n')  presynaptic activity    post (m × n)  postsynaptic factor    thi
 All return dL/dW, minus the update.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +19,11 @@ Weight = Float[Tensor, "*both outputs inputs"]
 
 def hebbian(pre: Pre, post: Post, precision: Precision = "fp32") -> Weight:
     """pre × post, summed over the batch, of each network where several stand side by side."""
-    return post.mT * pre if pre.shape[-2] == 1 else product(post.mT, pre, precision)
+    if pre.shape[-2] == 1:
+        return post.mT * pre
+    if pre.shape[-2] == 2 and torch.compiler.is_compiling():  # goes where it is needed without being stored
+        return post[..., :1, :].mT * pre[..., :1, :] + post[..., 1:, :].mT * pre[..., 1:, :]
+    return product(post.mT, pre, precision)
 
 
 def hebbian_map(pre: Seen, post: Map, geometry: Geometry, precision: Precision = "fp32") -> Shared:

@@ -1,17 +1,39 @@
-"""A rule's `learn` as torch.compile makes it: the same step, fused, and on a GPU replayed as one graph if asked."""
+"""Training steps as torch.compile makes them: fused, on the CPU with the optimizer's step, on a GPU replayed if asked.
 
-from collections.abc import Callable
+A local rule has no backward pass to wait for, so that all of a step can be one graph: what a synapse learns is added to
+its weight where it is computed, and no gradient is ever written.
+"""
+
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from infohebb.rules.base import Diagnostics, LearningRule
+from infohebb.training.epoch import Step, parameters_of, plain_step
 
 SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
+IN_ONE_PASS: dict[str, Any] = {"realize_reads_threshold": 16}  # what a weight is changed by is not stored before
 PER_LAYER = 8  # times that code is made anew for one module: sizes of batches, learning or not
+State = Mapping[str, Tensor]
+
+
+def compile_step(rule: LearningRule, optimizer: Optimizer, *, whole: bool, cuda_graphs: bool = False) -> Step:
+    """A training step whose `rule.learn` is compiled; if `whole`, with the optimizer's step where that can be.
+
+    That is on the CPU, by torch's own SGD, Adam and AdamW, once they have state for each parameter. Hooks of an
+    optimizer are not called by it, and it leaves no gradient behind.
+    """
+    apart = plain_step(rule, optimizer, compile_learning(rule, cuda_graphs=cuda_graphs))
+    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters_of(optimizer))
+    return WholeStep(rule, optimizer, apart) if whole and on_cpu and type(optimizer) in UPDATES else apart
 
 
 def compile_learning(rule: LearningRule, *, cuda_graphs: bool = False) -> Callable[..., Diagnostics]:
@@ -35,6 +57,83 @@ def kept(seen: Diagnostics) -> Diagnostics:
     }
     correct = seen.correct.clone() if isinstance(seen.correct, Tensor) else None
     return replace(seen, loss=seen.loss.clone(), correct=correct, objectives=objectives)
+
+
+class WholeStep:
+    """Learning and the optimizer's step in one graph; until the optimizer has all of its state, `apart`."""
+
+    def __init__(self, rule: LearningRule, optimizer: Optimizer, apart: Step):
+        self.rule, self.optimizer, self.apart = rule, optimizer, apart
+        self.whole: Step | None = None
+
+    def __call__(self, network: nn.Module, inputs: Tensor, targets: Tensor, **presented: bool) -> Diagnostics:
+        """Take one step."""
+        if self.whole is None and has_state(self.optimizer):
+            self.whole = self._compiled()
+        return (self.whole or self.apart)(network, inputs, targets, **presented)
+
+    def _compiled(self) -> Step:
+        rule, learning = self.rule, parameters_of(self.optimizer)
+        update = UPDATES[type(self.optimizer)]
+        tables = [(table, table["params"], states_of(self.optimizer, table)) for table in self.optimizer.param_groups]
+
+        @torch.no_grad()
+        def step(network: nn.Module, inputs: Tensor, targets: Tensor, **presented: bool) -> Diagnostics:
+            for parameter in learning:
+                parameter.grad = None
+            seen = rule.learn(network, inputs, targets, **presented)
+            rule.finish(learning)
+            for table, parameters, states in tables:
+                learned = [k for k, parameter in enumerate(parameters) if parameter.grad is not None]
+                if learned:
+                    update(table, [parameters[k] for k in learned], [states[k] for k in learned])
+            for parameter in learning:
+                parameter.grad = None
+            return seen
+
+        return torch.compile(step, dynamic=False, options={**SAME_DRAWS, **IN_ONE_PASS})
+
+
+def update_by_sgd(table: Mapping[str, Any], parameters: list[Parameter], states: list[State]) -> None:
+    """torch's SGD, as a function."""
+    options = {name: table[name] for name in ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")}
+    buffers = [state.get("momentum_buffer") for state in states]
+    sgd(list(parameters), gradients_of(parameters), buffers, foreach=False, fused=False, **options)
+
+
+def update_by_adam(table: Mapping[str, Any], parameters: list[Parameter], states: list[State]) -> None:
+    """torch's Adam and AdamW, as a function."""
+    options = {name: table[name] for name in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
+    options["decoupled_weight_decay"] = table["decoupled_weight_decay"]
+    beta1, beta2 = table["betas"]
+    means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+    largest = [state["max_exp_avg_sq"] for state in states] if table["amsgrad"] else []
+    counts = [state["step"] for state in states]
+    adam(
+        list(parameters), gradients_of(parameters), means, squares, largest, counts, foreach=False, fused=False,
+        capturable=False, differentiable=False, beta1=beta1, beta2=beta2, **options,
+    )  # fmt: skip
+
+
+UPDATES = {SGD: update_by_sgd, Adam: update_by_adam, AdamW: update_by_adam}
+
+
+def gradients_of(parameters: list[Parameter]) -> list[Tensor]:
+    """The gradients that are there."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def states_of(optimizer: Optimizer, table: Mapping[str, Any]) -> list[State]:
+    """What the optimizer keeps for each parameter of one of its groups."""
+    return [dict(optimizer.state[parameter]) for parameter in table["params"]]
+
+
+def has_state(optimizer: Optimizer) -> bool:
+    """Whether the optimizer keeps something for each parameter that it will ever keep something for."""
+    return all(
+        (isinstance(optimizer, SGD) and not table["momentum"]) or all(map(optimizer.state.get, table["params"]))
+        for table in optimizer.param_groups
+    )
 
 
 def every_shape_compiled(network: nn.Module) -> AbstractContextManager[None]:

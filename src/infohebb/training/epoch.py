@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError, NonFiniteLossError
 from infohebb.rules.base import Diagnostics, LearningRule
 
 FOLD = 4096  # steps after which what was seen is summed up, so that an epoch may have millions
+Step = Callable[..., Diagnostics]  # of a network, inputs, targets, and in a stream onset
 Number = float | list[float]  # of one network, or of each of several side by side
 
 
@@ -96,30 +98,44 @@ class Tally:
         return (100 * torch.as_tensor(self._right).double() / self._judged).tolist() if self._judged else None
 
 
+def parameters_of(optimizer: Optimizer) -> list[Parameter]:
+    """All that an optimizer steps."""
+    return [parameter for table in optimizer.param_groups for parameter in table["params"]]
+
+
+def plain_step(rule: LearningRule, optimizer: Optimizer, learn: Step | None = None) -> Step:
+    """The training step of DESIGN section 2; `learn` stands for the rule's own, compiled."""
+    learn, learning = learn or rule.learn, parameters_of(optimizer)
+
+    def step(network: nn.Module, inputs: Tensor, targets: Tensor, **presented: bool) -> Diagnostics:
+        for parameter in learning:  # as zero_grad does, in a tenth of its time
+            parameter.grad = None
+        seen = learn(network, inputs, targets, **presented)
+        rule.finish(learning)
+        optimizer.step()
+        return seen
+
+    return step
+
+
 def learn_epoch(
     network: nn.Module,
     rule: LearningRule,
     optimizer: Optimizer,
     steps: Iterable,
     advance: Callable[[Tally], None],
-    learn: Callable[..., Diagnostics] | None = None,
+    step: Step | None = None,
     *,
     may_wait: bool = False,
 ) -> Tally:
-    """The training step of DESIGN section 2, once for each batch (inputs, targets) or Presented of a stream.
+    """A training step for each batch (inputs, targets) or Presented of a stream: the plain one, or `step`.
 
-    `learn` stands for the rule's own, compiled. Raises, at the epoch's end, NonFiniteLossError, and MismatchError when
-    the rule waited throughout, unless it `may_wait`.
+    Raises, at the epoch's end, NonFiniteLossError, and MismatchError when the rule waited throughout, unless it
+    `may_wait`.
     """
-    learn = learn or rule.learn
-    tally = Tally()
-    learning = [p for table in optimizer.param_groups for p in table["params"]]
+    step, tally = step or plain_step(rule, optimizer), Tally()
     for inputs, targets, *held in steps:
-        for parameter in learning:  # as zero_grad does, in a tenth of its time
-            parameter.grad = None
-        seen = learn(network, inputs, targets, onset=held[0]) if held else learn(network, inputs, targets)
-        rule.finish(learning)
-        optimizer.step()
+        seen = step(network, inputs, targets, onset=held[0]) if held else step(network, inputs, targets)
         tally.samples += int(held[0]) if held else len(targets)
         tally.add(seen, 1 if held else len(targets))
         advance(tally)
@@ -130,7 +146,7 @@ def learn_epoch(
             f"{type(rule).__name__} still waited at the end of an epoch of {tally.steps} samples; give more samples, "
             "or a larger epoch_samples"
         )
-    check_finite(tally, learning)
+    check_finite(tally, parameters_of(optimizer))
     return tally
 
 

@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 
 from infohebb.data.streams import ORDERS
 from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
-from infohebb.rules.base import Diagnostics, LearningRule
+from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
-from infohebb.training.compiling import compile_learning, every_shape_compiled
+from infohebb.training.compiling import compile_step, every_shape_compiled
 from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.diagnose import Alignment, Diagnose, prepare_alignment
-from infohebb.training.epoch import empty_curves, extend_curves, learn_epoch
+from infohebb.training.epoch import Step, empty_curves, extend_curves, learn_epoch
 from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import check_step, make_optimizer, scale_rates
 from infohebb.training.progress import Note, progress_bar
@@ -134,8 +134,9 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `optimizer`: the keyword arguments of `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied
     by `factor` after each epoch in `milestones`. `precision` is that of the blocks' matrix products; `channels_last`
     has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only. These and `device`
-    stay the network's afterwards. `compiled` has torch.compile fuse what `learn` does, after a minute or so; it too
-    changes rounding only. On a GPU `cuda_graphs` has it replay a compiled step as one graph.
+    stay the network's afterwards. `compiled` has torch.compile fuse what `learn` does, after a minute or so, and on the
+    CPU with the step of an SGD, Adam or AdamW that is given by name; it too changes rounding only. On a GPU
+    `cuda_graphs` has it replay a compiled step as one graph.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
@@ -184,11 +185,12 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         words |= {"rule": _public(rule), "optimizer": _words(stepper)}
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
-        learn = compile_learning(rule, cuda_graphs=cuda_graphs) if compiled else rule.learn
+        made_here = not isinstance(optimizer, Optimizer)
+        step = compile_step(rule, stepper, whole=made_here, cuda_graphs=cuda_graphs) if compiled else None
         if order_seed is None and not course.is_plain:
             order_seed = int(torch.randint(2**63 - 1, ()))
         run = _Run(
-            network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, learn, order_seed
+            network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, step, order_seed
         )
         with every_shape_compiled(network) if compiled else contextlib.nullcontext():
             return run.to_the_end(show=progress)
@@ -267,7 +269,7 @@ class _Run:
     held_out: str
     checkpoints: Checkpoints | None
     alignment: Alignment | None
-    learn: Callable[..., Diagnostics]
+    step: Step | None
     order_seed: int | None
 
     def to_the_end(self, *, show: bool) -> dict[str, Any]:
@@ -286,7 +288,7 @@ class _Run:
         began, curves = time.perf_counter(), done.curves
         rates = scale_rates(self.optimizer, epoch, self.milestones, self.factor)
         steps = self.source.training(epoch, done.order_seed)
-        tally = learn_epoch(self.network, self.rule, self.optimizer, steps, after_batch, self.learn)
+        tally = learn_epoch(self.network, self.rule, self.optimizer, steps, after_batch, self.step)
         pairs = self.source.held_out()
         scored = None
         if pairs is not None:
