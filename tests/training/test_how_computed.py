@@ -115,7 +115,7 @@ from infohebb.training.compiling import WholeStep, compile_step, every_shape_com
 from infohebb.training.epoch import plain_step
 from infohebb.training.optimizers import scale_rates
 compile_ = torch.compile
-torch.compile = functools.partial(compile_, backend="aot_eager")
+torch.compile = functools.partial(compile_, backend="eager")
 x, y = torch.randn(12, 6), torch.arange(12) % 3
 normed = MLP(6, 3, (8, 6), "relu", norm="layer", bias=True)
 leaky = side_by_side([LeakyMLP(6, 3, (8, 4), slots=4) for _ in range(2)])
@@ -147,8 +147,9 @@ for make, network, size, options in (
                     onset = {"onset": time_step == 0} if rule.order_matters else {}
                     step(trained, x[first : first + size], y[first : first + size], **onset)
         if compiled:
-            whole = isinstance(step, WholeStep) and step.whole is not None
+            whole = isinstance(step, WholeStep)
             assert whole == (options is not rmsprop)
+            assert not whole or step.step not in (None, step.apart)
             assert all((parameter.grad is None) == whole for parameter in trained.parameters())
         found.append(list(trained.parameters()))
     for one, other, drawn in zip(*found, network.parameters(), strict=True):
@@ -159,6 +160,52 @@ for make, network, size, options in (
 
 def test_compiled_steps_of_a_stream_change_rounding_only(tmp_path):
     process = start(STREAMED, tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
+ONE_AFTER_THE_OTHER = """
+import functools, torch
+from infohebb import *
+torch.compile = functools.partial(torch.compile, backend="eager")
+stats, made = torch._dynamo.utils.counters["stats"], []
+for sigma in range(1, 9):
+    network = MLP(6, 3, (8,), divisive_norm={"groups": 2})
+    options = {"epochs": 5, "batch": 1, "milestones": [1, 2, 3, 4], "progress": False, "device": "cpu", "compiled": True}
+    rule = KernelizedBottleneckOnline(sigma=float(sigma))
+    before = stats["unique_graphs"]
+    train(network, rule, (torch.randn(6, 6), torch.arange(6) % 3), **options)
+    made.append(stats["unique_graphs"] - before)
+assert len(set(made)) == 1 and made[0] > 0, made
+"""
+
+
+def test_trainings_in_one_process_do_not_share_what_may_be_compiled(tmp_path):
+    process = start(ONE_AFTER_THE_OTHER, tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
+IN_ONE_GRAPH = """
+import copy, torch
+from infohebb import *
+found, breaks = [], torch._dynamo.utils.counters["graph_break"]
+drawn = MLP(6, 3, (8, 8), divisive_norm={"groups": 2})
+data = (torch.randn(20, 6), torch.arange(20) % 3)
+for compiled in (False, True):
+    network = copy.deepcopy(drawn)
+    options = {"epochs": 2, "batch": 1, "optimizer": {"lr": 1e-2, "momentum": 0.9}, "progress": False, "device": "cpu"}
+    train(network, KernelizedBottleneckOnline(), data, compiled=compiled, **options)
+    found.append(list(network.parameters()))
+assert not breaks, breaks
+for one, other in zip(*found, strict=True):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's own compiler needs a C++ compiler")
+def test_a_stream_learns_in_one_graph(tmp_path):
+    process = start(IN_ONE_GRAPH, tmp_path)
     _, err = process.communicate()
     assert process.returncode == 0, err
 

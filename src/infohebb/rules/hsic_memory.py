@@ -36,7 +36,7 @@ class Window(NamedTuple):
     weights: Tensor | None = None
     coupling: Tensor | None = None
     current: tuple[Tensor, Tensor] | None = None
-    memories: Iterator[Any] = iter(())
+    memories: list[Any] = []  # noqa: RUF012  (replaced for each walk, which takes one for each block)
 
 
 class HSICMemory(LayeredRule):
@@ -196,7 +196,7 @@ class HSICMemory(LayeredRule):
         if onset or self._held is None:
             told = self._told if self.source == "computed" else self._shown
             self._held = told(network, inputs, kept, window)
-        window = self._held._replace(onset=onset, memories=iter(self.layers))
+        window = self._held._replace(onset=onset, memories=[*self.layers])
         seen = self.walk(network, x, targets, window, record=record)
         if window.learns:
             return seen
@@ -235,11 +235,11 @@ class HSICMemory(LayeredRule):
         """The current sample's traces, and what its layer is told of each remembered one.  [WMH 4.2]"""
         z, current = response.activity, last_sample(response)
         if context.current is not None:
-            said = next(context.memories).say(*context.current, current.activity, onset=context.onset)
+            said = context.memories.pop(0).say(*context.current, current.activity, onset=context.onset)
             signals = with_slope(block, current, {"third_factor": said}, activity_error) if context.learns else None
             return LocalStep(signals, terms={})
         if self.memory == "stale":
-            memory = next(context.memories)
+            memory = context.memories.pop(0)
             z = memory.push("activity", z, context.capacity, onset=context.onset, over=_samples(z))
         if context.weights is None:
             return LocalStep(None, terms={})

@@ -18,11 +18,14 @@ class Remembered(nn.Module):
         if kept is None:
             self.register_buffer(name, now.clone())
             return now
-        kept = kept.to(now)  # what was loaded lies where it was saved, in its precision
         first = max(0, kept.shape[over] + onset - capacity)
-        kept = kept.narrow(over, first, kept.shape[over] - first - (not onset))
-        self._buffers[name] = torch.cat([kept, now], over)
-        return self.get_buffer(name)
+        older = kept.narrow(over, first, kept.shape[over] - first - (not onset))
+        all_of_them = torch.cat([older.to(now), now], over)  # what was loaded lies where it was saved, in its precision
+        if kept.shape == all_of_them.shape and kept.dtype == now.dtype and kept.device == now.device:
+            kept.copy_(all_of_them)
+        else:
+            self._buffers[name] = all_of_them.clone()
+        return all_of_them
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any, **more: Any) -> None:
         self._buffers.clear()

@@ -4,8 +4,8 @@ A local rule has no backward pass to wait for, so that all of a step can be one 
 its weight where it is computed, and no gradient is ever written.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,17 +60,27 @@ def kept(seen: Diagnostics) -> Diagnostics:
 
 
 class WholeStep:
-    """Learning and the optimizer's step in one graph; until the optimizer has all of its state, `apart`."""
+    """Learning and the optimizer's step in one graph.
+
+    Until the optimizer has state for all that it steps, steps are the plain ones; where it still lacks some after
+    something was learned, they are `apart` for good.
+    """
 
     def __init__(self, rule: LearningRule, optimizer: Optimizer, apart: Step):
         self.rule, self.optimizer, self.apart = rule, optimizer, apart
-        self.whole: Step | None = None
+        self.plain = plain_step(rule, optimizer)
+        self.step: Step | None = None
 
     def __call__(self, network: nn.Module, inputs: Tensor, targets: Tensor, **presented: bool) -> Diagnostics:
         """Take one step."""
-        if self.whole is None and has_state(self.optimizer):
-            self.whole = self._compiled()
-        return (self.whole or self.apart)(network, inputs, targets, **presented)
+        if self.step is None and has_state(self.optimizer):
+            self.step = self._compiled()
+        if self.step is not None:
+            return self.step(network, inputs, targets, **presented)
+        seen = self.plain(network, inputs, targets, **presented)
+        if not seen.waiting and not has_state(self.optimizer):
+            self.step = self.apart
+        return seen
 
     def _compiled(self) -> Step:
         rule, learning = self.rule, parameters_of(self.optimizer)
@@ -136,6 +146,12 @@ def has_state(optimizer: Optimizer) -> bool:
     )
 
 
-def every_shape_compiled(network: nn.Module) -> AbstractContextManager[None]:
-    """Have torch.compile make code for each block, in each size of batch, where it would soon give up."""
-    return torch._dynamo.config.patch(recompile_limit=PER_LAYER * len(list(network.modules())))
+@contextlib.contextmanager
+def every_shape_compiled(network: nn.Module) -> Iterator[None]:
+    """Have torch.compile make code for each block, in each size of batch, where it would soon give up.
+
+    What was compiled before is forgotten: torch counts the code of all trainings in a process together.
+    """
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(recompile_limit=PER_LAYER * len(list(network.modules()))):
+        yield
