@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import warnings
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -19,7 +20,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from infohebb import MLP, Backprop, KernelizedBottleneck, KernelizedBottleneckOnline, LastLayer, LocalClassifier, train
+from infohebb import (
+    MLP,
+    Backprop,
+    HSICMemory,
+    KernelizedBottleneck,
+    KernelizedBottleneckOnline,
+    LastLayer,
+    LocalClassifier,
+    train,
+)
 from infohebb.errors import (
     GroupingError,
     LabelError,
@@ -423,12 +433,110 @@ class Watcher(LastLayer):
 def test_a_rule_on_windows_has_a_batch_in_sight_that_slides_by_one():
     model = small(Watcher(), batch=4).partial_fit(X[:10], Y[:10], classes=[0, 1, 2])
     assert [inputs.tolist() for inputs, _ in model.rule_.seen] == [X[first : first + 4].tolist() for first in range(7)]
-    model.partial_fit(X[:3], Y[:3])
-    assert torch.equal(model.rule_.seen[-1][0], torch.from_numpy(X[:3]))
+    model.partial_fit(X[20:24], Y[20:24])
+    assert torch.equal(model.rule_.seen[-1][0], torch.from_numpy(X[20:24]))
     shuffled = small(Watcher(), batch=4, epochs=1).fit(X, Y).rule_.seen
     assert len(shuffled) == 147
     assert torch.equal(shuffled[0][0][1:], shuffled[1][0][:3])
     assert not torch.equal(shuffled[0][0], torch.from_numpy(X[:4]))
+
+
+@pytest.mark.parametrize(
+    ("samples", "window"), [(2, 2), (3, 2), (4, 2), (5, 3), (10, 5), (126, 63), (127, 64), (150, 64)]
+)
+def test_without_a_batch_windows_are_at_most_half_of_the_samples(samples, window):
+    """A memory that is filled by what was current before is then full within one pass."""
+    places = np.arange(samples) * 7 % 150
+    model = small(Watcher()).partial_fit(X[places], Y[places], classes=[0, 1, 2])
+    assert {len(inputs) for inputs, _ in model.rule_.seen} == {window}
+    assert len(model.rule_.seen) == samples - window + 1
+    assert samples < 3 or len(model.rule_.seen) >= window
+
+
+def test_without_a_batch_other_rules_take_64_or_what_is_there():
+    for places in (slice(None), slice(None, None, 10)):
+        assert_same(small().fit(X[places], Y[places]), small(batch=64).fit(X[places], Y[places]))
+
+
+MOONS = make_moons(60, noise=0.1, random_state=0)
+
+
+@pytest.mark.parametrize("memory", ["recompute", "stale"])
+@pytest.mark.parametrize("batch", [None, 8])
+def test_a_working_memory_learns_small_data(memory, batch):
+    model = small(HSICMemory(memory=memory), groups=0, batch=batch, epochs=5).fit(*MOONS)
+    assert model.score(*MOONS) > 0.75
+    assert np.isfinite(model.loss_curve_).all()
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "words"),
+    [
+        (3, 4, "batch = 4: a window of 4 samples does not fit into 3 samples; bring 4 or more in one call, or lower"),
+        (1, 4, "batch = 4: a window of 4 samples does not fit into 1 sample; bring 4 or more in one call"),
+        (1, 2, "batch = 2: a window of 2 samples does not fit into 1 sample; bring 2 or more in one call"),
+        (1, None, "batch = None: a window of 2 samples does not fit into 1 sample; bring 2 or more in one call"),
+    ],
+)
+@pytest.mark.parametrize("memory", ["recompute", "stale"])
+def test_windows_longer_than_the_data_are_refused_before_anything_is_made(memory, samples, batch, words):
+    model = small(HSICMemory(memory=memory), batch=batch)
+    with pytest.raises(MismatchError, match=f"^{words}") as caught:
+        model.partial_fit(X[:samples], Y[:samples], classes=[0, 1, 2])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    model.partial_fit(X[::10], Y[::10], classes=[0, 1, 2])
+    before = copy.deepcopy(model)
+    with pytest.raises(MismatchError, match=f"^{words}"):
+        model.partial_fit(X[:samples], Y[:samples])
+    assert_same(before, model)
+
+
+def test_a_fit_with_windows_longer_than_the_data_is_refused():
+    with pytest.raises(MismatchError, match=r"^batch = 64: a window of 64 samples does not fit into 60 samples"):
+        small(HSICMemory(), batch=64).fit(*MOONS)
+
+
+class NeverReady(KernelizedBottleneckOnline):
+    """A rule on single samples that waits for ever."""
+
+    def learn(self, network, inputs, targets, **options):
+        return replace(super().learn(network, inputs, targets, **options), waiting=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "batch", "words"),
+    [
+        (HSICMemory(), 1, r"a window of one sample remembers none; give two or more \(batch\)$"),
+        (HSICMemory(source="reservoir", pretraining=40), 4, "give batch and rule.window the same number$"),
+        (HSICMemory(memory="stale"), 50, "still waited at the end of .* give more samples, or a smaller batch$"),
+        (NeverReady(), None, "NeverReady still waited at the end of .* give more samples$"),
+    ],
+    ids=["one", "reservoir", "stale", "samples"],
+)
+def test_what_a_rule_refuses_is_told_by_the_estimators_own_names(rule, batch, words):
+    with pytest.raises(MismatchError, match=words):
+        small(rule, groups=0, batch=batch).fit(*MOONS)
+
+
+ONE_CLASS_STREAM = "^all labels are of one class, so there is nothing to tell apart; give two classes or more$"
+
+
+@pytest.mark.parametrize("rule", [KernelizedBottleneckOnline(), HSICMemory()], ids=["sample", "window"])
+def test_a_stream_of_one_class_is_refused_as_by_train(rule):
+    only = np.zeros(len(X), dtype=int)
+    with pytest.raises(LabelError, match=ONE_CLASS_STREAM):
+        train(MLP(4, 3, (16,)), rule, (X.astype(np.float32), only), batch=1, progress=False)
+    model = small(rule, epochs=1, warm_start=True)
+    for learn in (model.fit, lambda X, y: model.partial_fit(X, y, classes=[0])):
+        with pytest.raises(LabelError, match=ONE_CLASS_STREAM):
+            learn(X, only)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+    model.partial_fit(X[:9], only[:9], classes=[0, 1])  # others may come in later calls
+    with pytest.raises(LabelError, match=ONE_CLASS_STREAM):
+        model.fit(X, only)
 
 
 def test_a_first_sample_that_teaches_nothing_has_no_loss():

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from infohebb.data import Split, batches, count_batches
-from infohebb.errors import LabelError, MismatchError, WrongTypeError, is_number, is_whole
+from infohebb.errors import LabelError, MismatchError, UsageError, WrongTypeError, is_number, is_whole
 from infohebb.networks import MLP
 from infohebb.rules import KernelizedBottleneck, LearningRule
 from infohebb.training import predict
@@ -32,6 +32,7 @@ from infohebb.training.seeding import seeded
 from infohebb.training.sources import LoaderSource, Pair
 
 MOST_GROUPS = 32
+BATCH = 64
 STREAMED = ("sample", "window")
 LOCAL_RATE, READOUT_RATE = 1e-3, 1e-2
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
@@ -48,7 +49,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
         "a whole number, 0 for no divisive normalisation, or None for as many as fit",
     ),
     "epochs": SETTINGS["training.epochs"],
-    "batch": (lambda batch: is_whole(batch) and batch >= 1, "a whole number of at least 1"),
+    "batch": (
+        lambda batch: batch is None or (is_whole(batch) and batch >= 1),
+        "a whole number of at least 1, or None",
+    ),
     "optimizer": (
         lambda given: isinstance(given, (str, Mapping)),
         'a name such as "adam", or a dict such as {"name": "sgd", "momentum": 0.9}',
@@ -69,14 +73,16 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     leaves two neurons or more in each group, and no normalisation where there is none (nor of 2 groups for the cosine
     kernel, which learns nothing of them); a KernelizedBottleneck with groups of its own has those. `nonlinearity`: one
     of MLP's. `epochs`: passes over the data, in batches of `batch`; a rule that consumes samples takes them one by one
-    in random order, one that consumes windows has `batch` of them in sight. `optimizer`: one of torch's, by name, or a
-    dict of name and options. `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the
+    in random order, one that consumes windows has `batch` of them in sight, and needs that many in a call. None is 64,
+    of windows at most half of a call's samples. `optimizer`: one of torch's, by name, or a dict of name and options.
+    `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the
     optimizer's options have no `lr` either, is 1e-2 for kind "readout" and 1e-3 for the others. With `warm_start`
     another `fit` goes on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are
     left alone. `verbose` shows a progress bar on a terminal.
 
     Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
-    taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted.
+    taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted; by
+    a rule that consumes samples or windows it is refused.
 
     Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
     `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch,
@@ -91,7 +97,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         groups=None,
         nonlinearity="leaky_relu",
         epochs=50,
-        batch=64,
+        batch=None,
         optimizer="adam",
         learning_rate=None,
         warm_start=False,
@@ -126,7 +132,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         The first call needs `classes`, all labels that will ever come. n calls with the same data are what `fit` with
         n epochs does, for a rule that consumes batches; one sample will do, but if it compares samples it then teaches
         the readout only. For a rule that consumes samples or windows the calls are one stream, taken in its order (a
-        window does not reach back into an earlier call).
+        window does not reach back into an earlier call, so that each call brings one at least).
         Raises LabelError for labels that are not among the classes, and the errors of `fit`.
         """
         first = not hasattr(self, "network_")
@@ -206,9 +212,13 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         """
         keep_freed_memory()
         labels = numbered(y, self.classes_ if classes is None else classes)
+        rule = self.rule_ if classes is None else self.rule
+        consumes = "batch" if rule is None else rule.consumes
+        if consumes in STREAMED:
+            check_stream(labels if shuffle else classes)
+        rows = Rows(X, torch.from_numpy(labels), samples_in_sight(self.batch, consumes, len(y)), consumes, shuffle)
         if classes is not None:
             self._start(X, classes)
-        rows = Rows(X, torch.from_numpy(labels), int(self.batch), self.rule_.consumes, shuffle)
         source = LoaderSource(rows, *home_of(self.network_))
         title, show = type(self.rule_).__name__, bool(self.verbose)
         with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
@@ -219,7 +229,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _epoch(self, source: LoaderSource, after_batch: Any, *, may_wait: bool) -> None:
         steps = source.training()
-        with self._own_random_numbers():
+        with self._own_random_numbers(), in_own_words(self.rule_.consumes):
             tally = learn_epoch(self.network_, self.rule_, self.optimizer_, steps, after_batch, may_wait=may_wait)
         self.loss_curve_.append(tally.mean(tally.losses))
         self.n_iter_ += 1
@@ -242,8 +252,8 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 class Rows:
     """Rows of X (n, features), an array or a sparse matrix, with their labels, as a rule consumes them.
 
-    Batches of `size` in random order; samples one by one or windows of `size` that slide by one, in random order if
-    `shuffle`.
+    Batches of `size` in random order; windows of `size` (samples are windows of one) that slide by one, in random order
+    if `shuffle`.
     """
 
     X: Any
@@ -262,15 +272,45 @@ class Rows:
             yield from (index for index, _ in batches(Split(numbers, self.labels), self.size, shuffle=True))
         else:
             order = torch.randperm(len(numbers)) if self.shuffle else numbers
-            yield from order.unfold(0, self._window(), 1)
-
-    def _window(self) -> int:
-        return 1 if self.consumes == "sample" else min(self.size, len(self.labels))
+            yield from order.unfold(0, self.size, 1)
 
     def __len__(self) -> int:
         if self.consumes in STREAMED:
-            return len(self.labels) - self._window() + 1
+            return len(self.labels) - self.size + 1
         return count_batches(len(self.labels), self.size)
+
+
+def samples_in_sight(batch: int | None, consumes: str, samples: int) -> int:
+    """How many samples a rule is given at a time.  Raises MismatchError for a window longer than there are samples."""
+    if consumes == "sample":
+        return 1
+    if consumes != "window":
+        return int(batch or BATCH)
+    window = min(BATCH, max(2, (samples + 1) // 2)) if batch is None else int(batch)
+    if window > samples:
+        there = "1 sample" if samples == 1 else f"{samples} samples"
+        raise MismatchError(
+            f"batch = {batch}: a window of {window} samples does not fit into {there}; bring {window} or more in one "
+            f"call{', or lower batch' if samples > 1 else ''}"
+        )
+    return window
+
+
+def check_stream(labels: np.ndarray | None) -> None:
+    """Raise LabelError for a stream whose labels are of one class, if they are known."""
+    if labels is not None and len(np.unique(labels)) == 1:
+        raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
+
+
+@contextlib.contextmanager
+def in_own_words(consumes: str) -> Iterator[None]:
+    """Tell what is refused inside by this estimator's settings in place of those of `train`."""
+    mend = ", or a smaller batch" if consumes == "window" else ""
+    try:
+        yield
+    except UsageError as error:
+        words = str(error).replace("training.batch", "batch").replace(", or a larger epoch_samples", mend)
+        raise type(error)(words) from error
 
 
 def dense(rows: Any) -> np.ndarray:

@@ -82,6 +82,13 @@ def test_the_published_division_has_a_name_of_its_own(name):
     assert torch.equal(divided.test.targets, plain.test.targets)
 
 
+@pytest.mark.parametrize("make", [xor, linear])
+def test_any_other_scale_is_told_by_the_name(make):
+    name = make.__name__
+    assert [make(scale=scale).name for scale in (1.0, 1 / 255)] == [name, f"{name}_255"]
+    assert [make(scale=scale).name for scale in (0.5, 1 / 256)] == [f"{name} (scale 0.5)", f"{name} (scale 0.00390625)"]
+
+
 def test_the_line_is_that_of_the_published_points():
     arrays = golden("../wmh/synthetic_datasets")
     torch.testing.assert_close(torch.tensor(LINE), arrays["linear_w"].flatten(), rtol=1e-6, atol=0)

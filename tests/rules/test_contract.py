@@ -1,11 +1,15 @@
 """The contract: every registered rule keeps it, and the suite notices each way to break it."""
 
+from functools import partial
+
 import pytest
 
-from infohebb import KernelizedBottleneck, KernelizedBottleneckOnline, rules
+from infohebb import HSICMemory, KernelizedBottleneck, KernelizedBottleneckOnline, rules
 from infohebb.errors import MismatchError, UnknownNameError, UsageError
+from infohebb.networks import MLP, LeakyMLP
 from infohebb.rules import LearningRule
-from infohebb.testing import PROMISES, check_rule, example_networks, import_rule
+from infohebb.testing import PROMISES, build_case, check_rule, example_networks, import_rule, locality, manners
+from infohebb.testing.cases import leaky_networks
 from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, OneByOne, Remembers, Waits
 
 WORDS_ONCE = {"trains some network", "learns blobs"}
@@ -21,6 +25,8 @@ def test_every_registered_rule_keeps_the_contract(name):
     checks = check_rule(rules.registry()[name])
     assert {check.promise for check in checks if not check.promise.startswith("refused")} == WORDS
     assert not [check for check in checks if check.broken]
+    on_leaky = {check.promise for check in checks if check.network == "leaky"}
+    assert on_leaky == (WORDS - WORDS_ONCE if name == "HSICMemory" else set())  # the others hear of no time steps
 
 
 def test_the_registry_holds_rules_that_can_be_built():
@@ -87,6 +93,48 @@ def test_configurations_of_the_online_rule_keep_the_contract(options):
         "layer norm",
         "batch norm, biases",
     } | normalised
+
+
+MEMORIES = [
+    ({"memory": "stale"}, ["divisive norm", "layer norm"]),
+    ({"modulator": "row"}, ["layer norm", "leaky"]),
+    ({"modulator": "pub"}, ["layer norm", "leaky"]),
+    ({"modulator": "head"}, ["layer norm", "leaky"]),
+]
+
+
+@pytest.mark.parametrize(("options", "names"), MEMORIES, ids=[str(options) for options, _ in MEMORIES])
+def test_configurations_of_the_working_memory_keep_the_contract(options, names):
+    """The promises on networks; HSICMemory as it is made without a word is tried on all of them, and on blobs."""
+    make = partial(HSICMemory, **options)
+    networks = {**example_networks(HSICMemory.network_type), **leaky_networks(make())}
+    for name in names:
+        for promise in PROMISES:
+            promise(partial(build_case, make, networks[name]))
+
+
+ONE_SLOT = (
+    *(promise for promise in manners.PROMISES if promise is not manners.batch_order_does_not_matter),
+    *(
+        locality.update_follows_from_signals,
+        locality.update_is_local,
+        locality.postsynaptic_signals_are_the_neurons_own,
+    ),
+)  # those that do not ask what all samples of the window bring to each layer: one slot has room for one
+
+
+@pytest.mark.parametrize("promise", ONE_SLOT, ids=lambda promise: promise.__name__)
+def test_a_stale_memory_of_a_leaky_network_keeps_the_contract(promise):
+    network = partial(LeakyMLP, (2, 4, 4), 3, (24, 20, 16), slots=1)
+    promise(partial(build_case, partial(HSICMemory, memory="stale"), network))
+
+
+def test_a_window_is_followed_by_another_while_a_rule_waits():
+    """A memory of one sample over and over has nothing that is unlike the current one."""
+    case = build_case(partial(HSICMemory, memory="stale"), partial(MLP, (2, 4, 4), 3, (24, 20)))
+    memory = case.learn(record=True).signals["blocks.0"]["memory"]
+    assert (memory.abs().amax(1) > 0).all()
+    assert len(memory.unique(dim=0)) == len(memory) == len(case.inputs) - 1
 
 
 @pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)

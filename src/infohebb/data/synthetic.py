@@ -33,7 +33,7 @@ def xor(seed: int = 0, scale: float = 1.0) -> DataSet:
     generator = torch.Generator().manual_seed(seed)
     corners = torch.randint(2, (SMALL, 2), generator=generator)
     inputs = corners + 0.1 * torch.randn(SMALL, 2, generator=generator)
-    return _small_set(inputs * scale, corners[:, 0] ^ corners[:, 1], "xor" if scale == 1 else "xor_255")
+    return _small_set(inputs * scale, corners[:, 0] ^ corners[:, 1], _scaled("xor", scale))
 
 
 def linear(seed: int = 0, scale: float = 1.0) -> DataSet:
@@ -43,7 +43,12 @@ def linear(seed: int = 0, scale: float = 1.0) -> DataSet:
     """
     inputs = 2 * torch.rand(SMALL, 2, generator=torch.Generator().manual_seed(seed)) - 1
     labels = (inputs @ torch.tensor(LINE) > 0).long()
-    return _small_set(inputs * scale, labels, "linear" if scale == 1 else "linear_255")
+    return _small_set(inputs * scale, labels, _scaled("linear", scale))
+
+
+def _scaled(name: str, scale: float) -> str:
+    """The name that `load` knows, where it knows inputs of that scale."""
+    return {1: name, 1 / 255: f"{name}_255"}.get(scale, f"{name} (scale {scale})")
 
 
 def _small_set(inputs: Tensor, labels: Tensor, name: str) -> DataSet:

@@ -12,7 +12,7 @@ from typing import Any
 
 from infohebb.errors import GroupingError, MismatchError
 from infohebb.testing import downstream, locality, manners
-from infohebb.testing.cases import Case, Make, build_case, example_networks
+from infohebb.testing.cases import Case, Make, build_case, example_networks, leaky_networks
 from infohebb.testing.manners import learns_blobs
 from infohebb.testing.paths import import_rule
 
@@ -41,7 +41,8 @@ def check_rule(rule: Make, *, strict: bool = True) -> list[Check]:
     """Hold a rule (a class, or anything that makes one without arguments) to the contract.
 
     Returns what was checked; with `strict` raises AssertionError naming each broken promise. A network that the rule
-    refuses in `attach` is reported as such; refusing them all is a failure.
+    refuses in `attach` is reported as such; refusing them all is a failure. A LeakyMLP is among the networks if the
+    rule `advances` a "potential".
     """
     checks = list(_checks(rule))
     broken = [str(check) for check in checks if check.broken]
@@ -57,7 +58,7 @@ def _checks(make: Make) -> Iterator[Check]:
         yield Check("builds without arguments", "-", str(error) if isinstance(error, TypeError) else _raised(error))
         return
     accepted = 0
-    for name, network in example_networks(example.network_type).items():
+    for name, network in {**example_networks(example.network_type), **leaky_networks(example)}.items():
         try:
             build_case(make, network)
         except (MismatchError, GroupingError) as error:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from infohebb.errors import MismatchError
-from infohebb.networks import MLP, ConvNet, Layered, Residual, from_sequential
+from infohebb.networks import MLP, ConvNet, Layered, LeakyMLP, Residual, from_sequential
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import Signals
 from infohebb.training.seeding import seeded
@@ -38,7 +38,8 @@ class Case:
         """Learn from the batch, with empty gradients before, until the rule no longer waits.
 
         A rule that consumes samples is given them one by one, over and over, and some more when it no longer waits;
-        one that consumes windows is given the batch as one, of which the last sample is current.
+        one that consumes windows is given the batch as one, of which the last sample is current, and while it waits
+        the next window of these samples in a ring.
         Raises AssertionError for a gradient while it waits, and where it waits for ever.
         """
         order = torch.arange(len(self.inputs)) if order is None else order
@@ -47,7 +48,7 @@ class Case:
         for call in range(LONGEST_WAIT):
             for parameter in self.parameters().values():
                 parameter.grad = None
-            now = order[call % len(order)][None] if singly else order
+            now = order[call % len(order)][None] if singly else order.roll(-call)
             with seeded(seed + call):
                 seen = self.rule.learn(self.network, self.inputs[now], self.targets[now], record=record)
                 self.random_states.append(torch.get_rng_state())
@@ -128,6 +129,13 @@ def example_networks(kind: type[nn.Module]) -> dict[str, Callable[[], nn.Module]
         "convolution, batch norm": partial(convolutional, norm="batch", nonlinearity="leaky_relu"),
         "residual": residual_network,
     }
+
+
+def leaky_networks(rule: LearningRule) -> dict[str, Callable[[], nn.Module]]:
+    """A small network whose potentials go on from step to step, if the rule says that its `learn` moves them."""
+    if "potential" not in rule.advances:
+        return {}
+    return {"leaky": partial(LeakyMLP, IMAGE, CLASSES, (24, 20, 16), slots=SAMPLES)}
 
 
 def build_case(make_rule: Make, make_network: Callable[[], nn.Module]) -> Case:
