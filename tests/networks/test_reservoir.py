@@ -170,16 +170,29 @@ def test_what_runs_away_is_told_with_what_it_may_come_from(learning):
         frozen.hold(torch.ones(3), 5)
 
 
-@pytest.mark.parametrize("target", [None, torch.ones(2)])
-def test_compiled_it_is_one_graph_and_what_ran_away_is_told_by_the_next_call(target):
-    plain, compiled = small(), small()
+COMPILED = """
+import torch
+from infohebb.errors import DivergenceError
+from infohebb.networks.reservoir import Reservoir
+from infohebb.networks.wiring import Sizes, random_wiring
+
+for target in (None, torch.ones(2)):
+    plain, compiled = (Reservoir(random_wiring(Sizes(3, 20, 2), chance=torch.Generator().manual_seed(0))) for _ in "ab")
     hold = torch.compile(compiled.hold, fullgraph=True, backend="eager")
     torch.testing.assert_close(hold(torch.ones(3), 4, target), plain.hold(torch.ones(3), 4, target))
     assert torch.equal(compiled.potential, plain.potential)
-    said = hold(torch.tensor([1.0, float("nan"), 0.0]), 4)
-    assert not said.isfinite().all()
-    with pytest.raises(DivergenceError, match="rates ran away to infinity or NaN: check the inputs"):
+    assert not hold(torch.tensor([1.0, float("nan"), 0.0]), 4).isfinite().all()
+    try:
         compiled.hold(torch.ones(3), 1)
+    except DivergenceError as error:
+        print(error)
+"""
+
+
+def test_compiled_it_is_one_graph_and_what_ran_away_is_told_by_the_next_call(python):
+    answer = python(COMPILED)  # where no types are checked, which would break the graph
+    assert answer.status == 0, answer.err
+    assert answer.out.count("rates ran away to infinity or NaN: check the inputs") == 2
 
 
 def test_noise_is_uniform_and_of_its_width():

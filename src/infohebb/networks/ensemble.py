@@ -61,8 +61,10 @@ def _check_alike(networks: Sequence[Layered]) -> None:
         for name in {**first, **other}:
             one, another = first.get(name), other.get(name)
             if one != another:
-                told = f": {one}, and {another} in network {place}" if isinstance(one, PLAIN) else f" in network {place}"
-                raise MismatchError(f"{name} differs{told}; networks side by side have the same layers and settings")
+                values = f": {one}, and {another}" if isinstance(one, PLAIN) else ""
+                raise MismatchError(
+                    f"{name} differs{values} in network {place}; side by side they have the same layers and settings"
+                )
 
 
 def _described(network: Layered) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def leaks(units: int, tau: float | Sequence[float] = 5e-3, dt: float = 1e-3) -> 
     """
     several = list(tau) if isinstance(tau, Sequence) else [tau]
     if not several or not all(map(is_number, several)):
-        raise UsageError(f"tau {tau!r} of a reservoir; take a time constant in seconds, such as 5e-3, or a list of them")
+        raise UsageError(f"tau {tau!r} of a reservoir; take seconds, such as 5e-3, or a list of them")
     constants = torch.tensor(several, dtype=torch.get_default_dtype())
     if not is_number(dt) or dt <= 0 or bool((constants < dt).any()):
         shortest = constants.min().item()
