@@ -62,3 +62,20 @@ def test_curves_and_factors_are_kept():
 def test_another_source_is_refused():
     with pytest.raises(UsageError, match="computed, reservoir, none"):
         descent(source="oracle")
+
+
+def test_a_random_reservoir_says_less():
+    final = descent(**SHORT, wiring="random", strength=0.9, tau=1e-3, input_scale=0.01)[0]
+    assert final["r2"] < descent(**SHORT)[0]["r2"]
+    assert final["pretrained_r2"] != descent(**SHORT, wiring="random", strength=0.5)[0]["pretrained_r2"]
+
+
+def test_a_few_samples_are_shown_from_the_first_window_on():
+    arrays = descent(**{**SHORT, "samples": 3})[2]
+    assert arrays["third_factor_time"].tolist() == [0.0, 20.0, 40.0]
+
+
+@pytest.mark.parametrize("settings", [{"samples": 0}, {"rate": -1.0}, {"window": 1}, {"units": 0}])
+def test_settings_that_cannot_be_are_refused(settings):
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        descent(**{**SHORT, **settings})

@@ -84,6 +84,15 @@ def test_published_weights_and_a_radius_may_be_asked_for():
         ({"wiring": "ring"}, "'random' or 'comparing'"),
         ({"learned_on": "test"}, "'task' or 'random'"),
         ({"activities": "none"}, "'noise' or 'layer'"),
+        ({"modulator": "heat"}, "unknown modulator 'heat'; did you mean 'head'"),
+        ({"sigmas": (1.0, 0.5, 0.0)}, "3 finite numbers above 0"),
+        ({"gains": (1.0, 2.0)}, "take 5 finite numbers"),
+        ({"learned": 10}, "learned = 10 has less than 10 windows of 2 samples; take 11"),
+        ({"tested": 2}, "take 3 or more"),
+        ({"window": 1}, "window = 1"),
+        ({"gamma": float("inf")}, "gamma = inf"),
+        ({"at": (20,)}, "from -20 to 19"),
+        ({"at": ()}, "from -20 to 19"),
     ],
 )
 def test_settings_that_there_are_not_are_refused(settings, told):
@@ -121,10 +130,10 @@ def test_a_search_is_written_once_and_best_first(tmp_path):
     kept = json.loads(path.read_text())
     assert kept["rows"] == rows
     assert kept["fixed"]["units"] == 10
-    scores = [row["r2_validation"] for row in rows]
+    scores = [row["validation_r2"] for row in rows]
     assert len(rows) == 4
     assert scores == sorted(scores, reverse=True)
-    assert not any("r2_test" in row for row in rows)
+    assert not any("r2_test" in row or "r2_validation" in row for row in rows)
     with pytest.raises(RecordConflictError):
         search(path, grid, units=10, learned=100)
 
@@ -147,3 +156,65 @@ def test_tracking_leaves_the_test_images_alone_when_it_validates():
     tested, validated = (tracking(**settings, validate=validate)[0] for validate in (False, True))
     assert next(iter(tested)) == "frozen_unseen"
     assert tested != validated
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"epochs": 0}, "epochs = 0"),
+        ({"samples": 3, "window": 3}, "samples = 3 has less than 2 windows of 3 samples; take 4"),
+        ({"rate": 0.0}, "rate = 0.0"),
+        ({"modulator": "foo"}, "unknown modulator 'foo'"),
+        ({"learning": "hebb"}, "'lms' or 'rls'"),
+    ],
+)
+def test_tracking_refuses_what_cannot_be(settings, told):
+    with pytest.raises(UsageError, match=told):
+        tracking(**{"data": "digits", "units": 5, **settings})
+
+
+ROWS = """
+title = "Studies"
+seeds = [0]
+[[row]]
+name = "linear/random/N=2"
+study = { name = "predictability", units = 5 }
+[[row]]
+name = "linear/descent/N=2"
+study = { name = "descent", window = 2, units = 5 }
+[[row]]
+name = "digits/tracking/N=2"
+study = { name = "tracking", data = "digits", window = 2, units = 5 }
+"""
+PREDICTABILITY, DESCENT, TRACKING = "linear/random/N=2", "linear/descent/N=2", "digits/tracking/N=2"
+
+
+@pytest.mark.parametrize(
+    ("row", "setting", "told"),
+    [
+        (PREDICTABILITY, "modulator=foo", "study: unknown modulator 'foo'; known: exact, head, pub, row"),
+        (PREDICTABILITY, "sigmas=[1.0]", "sigmas = [1.0]; take 3 finite numbers above 0"),
+        (PREDICTABILITY, "learned=0", "learned = 0; take a whole number of at least 1"),
+        (PREDICTABILITY, "gains=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]", "take 5 finite numbers"),
+        (PREDICTABILITY, "at=[50]", "at = [50]; take steps of a sample"),
+        (PREDICTABILITY, "tau=[]", "tau [] of a reservoir"),
+        (PREDICTABILITY, "tau=a", "tau"),
+        (PREDICTABILITY, "tau=nan", "tau nan"),
+        (PREDICTABILITY, "strength=nan", "strength nan"),
+        (PREDICTABILITY, "input_scale=nan", "input_scale nan"),
+        (TRACKING, "epochs=0", "epochs = 0; take a whole number of at least 1"),
+        (DESCENT, "rate=-1.0", "rate = -1.0; take a finite number above 0"),
+        (DESCENT, "samples=0", "samples = 0; take a whole number of at least 2"),
+        (DESCENT, "pretraining=3", "pretraining = 3 has less than 10 windows"),
+        (DESCENT, "wiring=ring", "wiring 'ring'; take 'random' or 'comparing'"),
+    ],
+)
+def test_settings_that_cannot_be_get_one_line_and_no_record(command, nowhere, row, setting, told):
+    (nowhere / "own.toml").write_text(ROWS)
+    answer = command("run", "own.toml", "--only", row, "--set", f"study.{setting}")
+    assert answer.status == 2
+    assert answer.err.startswith("infohebb: ")
+    assert answer.err.count("\n") == 1
+    assert told in answer.err
+    assert "Traceback" not in answer.out
+    assert not list(nowhere.rglob("seed*.json"))

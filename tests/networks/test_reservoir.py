@@ -151,10 +151,48 @@ def test_least_mean_squares_that_runs_away_is_told_with_the_rate_it_wants():
 
 def test_stimuli_that_are_not_finite_are_told():
     for learning in ("lms", "rls"):
-        with pytest.raises(DivergenceError, match="readout ran away to infinity or NaN"):
-            small(learning=learning).hold(torch.tensor([1.0, float("nan"), 0.0]), 5)
+        for target in (None, torch.ones(2)):
+            with pytest.raises(DivergenceError, match="rates ran away to infinity or NaN: check the inputs"):
+                small(learning=learning).hold(torch.tensor([1.0, float("nan"), 0.0]), 5, target)
     with pytest.raises(DivergenceError, match="check the inputs"):
         small().drive(torch.full((2, 3), float("nan")))
+
+
+@pytest.mark.parametrize("learning", ["lms", "rls"])
+def test_what_runs_away_is_told_with_what_it_may_come_from(learning):
+    with pytest.raises(DivergenceError, match="smaller strength or input_scale"):
+        small(learning=learning, strength=1e40).hold(torch.ones(3), 5, torch.ones(2))
+    with pytest.raises(DivergenceError, match="smaller strength or input_scale"):
+        small(learning=learning, strength=1e40).drive(torch.ones(2, 3))
+    frozen = small(learning=learning)
+    frozen.readout.fill_(1e30)
+    with pytest.raises(DivergenceError, match="it is frozen: fit it again"):
+        frozen.hold(torch.ones(3), 5)
+
+
+COMPILED = """
+import torch
+from infohebb.errors import DivergenceError
+from infohebb.networks.reservoir import Reservoir
+from infohebb.networks.wiring import Sizes, random_wiring
+
+for target in (None, torch.ones(2)):
+    plain, compiled = (Reservoir(random_wiring(Sizes(3, 20, 2), chance=torch.Generator().manual_seed(0))) for _ in "ab")
+    hold = torch.compile(compiled.hold, fullgraph=True, backend="eager")
+    torch.testing.assert_close(hold(torch.ones(3), 4, target), plain.hold(torch.ones(3), 4, target))
+    assert torch.equal(compiled.potential, plain.potential)
+    assert not hold(torch.tensor([1.0, float("nan"), 0.0]), 4).isfinite().all()
+    try:
+        compiled.hold(torch.ones(3), 1)
+    except DivergenceError as error:
+        print(error)
+"""
+
+
+def test_compiled_it_is_one_graph_and_what_ran_away_is_told_by_the_next_call(python):
+    answer = python(COMPILED)  # where no types are checked, which would break the graph
+    assert answer.status == 0, answer.err
+    assert answer.out.count("rates ran away to infinity or NaN: check the inputs") == 2
 
 
 def test_noise_is_uniform_and_of_its_width():
@@ -211,6 +249,11 @@ def test_several_time_constants_share_the_units():
         ({"density": 0.0}, "density"),
         ({"density": 1.5}, "density"),
         ({"radius": -1.0}, "spectral radius"),
+        ({"tau": []}, r"tau \[\] of a reservoir"),
+        ({"tau": float("nan")}, "tau nan"),
+        ({"tau": (5e-3, float("inf"))}, "tau .*inf"),
+        ({"strength": float("nan")}, "strength nan"),
+        ({"input_scale": float("nan")}, "input_scale nan"),
     ],
 )
 def test_wiring_that_cannot_be_is_refused(options, told):

@@ -1,12 +1,14 @@
 """Networks side by side: the loop gives each the numbers that it gives one by one."""
 
+import re
+
 import pytest
 import torch
 from training_toys import data
 
 from infohebb import MLP, HSICMemory, evaluate, predict, side_by_side, train
 from infohebb.errors import MismatchError, NonFiniteLossError
-from infohebb.networks import alone
+from infohebb.networks import LeakyMLP, alone
 from infohebb.rules import Backprop
 from infohebb.training import Diagnose, split_curves
 from infohebb.training.loop import Checkpoints
@@ -87,3 +89,42 @@ def test_what_needs_a_network_alone_says_so():
         train(side_by_side(networks()), rule(), data(), epochs=1, diagnose=Diagnose(Backprop()), **OPTIONS)
     with pytest.raises(MismatchError, match="Backprop trains one network at a time"):
         train(side_by_side(networks()), Backprop(), data(), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "one", "other", "told"),
+    [
+        (LeakyMLP, {}, {"tau": 1e-2}, "share of the network differs: 0.2, and 0.1 in network 1"),
+        (LeakyMLP, {}, {"dt": 5e-4}, "share of the network"),
+        (LeakyMLP, {}, {"steps": 10}, "steps of the network differs: 20, and 10"),
+        (LeakyMLP, {}, {"slots": 4}, "blocks.0.potential differs"),
+        (LeakyMLP, {}, {"norm_epsilon": 1e-3}, "eps of blocks.0.layer_norm"),
+        (MLP, {"nonlinearity": "relu"}, {"nonlinearity": "tanh"}, "nonlinearity of blocks.0 differs in network 1"),
+        (MLP, {"slope": 0.1}, {"slope": 0.2}, "nonlinearity of blocks.0"),
+        (MLP, {}, {"norm": "layer"}, "the class of blocks.0.layer_norm differs: None, and LayerNorm"),
+        (MLP, {"norm": "layer"}, {}, "the class of blocks.0.layer_norm"),
+        (MLP, {}, {"bias": True}, "blocks.0.bias differs: None"),
+        (MLP, {}, {"dropout": 0.1}, "dropout of blocks.0 differs: 0.0, and 0.1"),
+        (MLP, {}, {"divisive_norm": {"groups": 2}}, "the class of blocks.0.divisive_norm"),
+        (MLP, {"divisive_norm": {"groups": 2}}, {"divisive_norm": {"groups": 3}}, "groups of blocks.0.divisive_norm"),
+    ],
+)
+def test_networks_that_differ_in_more_than_weights_are_refused(make, one, other, told):
+    with pytest.raises(MismatchError, match=rf"^{re.escape(told)}.*the same layers and settings$"):
+        side_by_side([make(8, 2, (6, 12), **one), make(8, 2, (6, 12), **other)])
+
+
+def test_networks_of_other_classes_precision_or_frozen_weights_are_refused():
+    half, frozen = MLP(8, 2, (6,)), MLP(8, 2, (6,))
+    half.precision = "bf16"
+    frozen.readout.requires_grad_(False)
+    others = {
+        "the class of the network differs: MLP, and LeakyMLP": LeakyMLP(8, 2, (6,)),
+        "precision of blocks.0 differs: fp32, and bf16": half,
+        "readout.weight differs": frozen,
+        "blocks.0.weight differs.*float64": MLP(8, 2, (6,)).double(),
+    }
+    for told, other in others.items():
+        with pytest.raises(MismatchError, match=told):
+            side_by_side([MLP(8, 2, (6,)), other])
+    assert side_by_side([MLP(8, 2, (6,), slope=0.1), MLP(8, 2, (6,), slope=0.1).eval()]).networks == 2

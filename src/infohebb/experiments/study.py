@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infohebb.errors import NonFiniteLossError
+from infohebb.errors import NonFiniteLossError, naming
 from infohebb.experiments.build import resolved, study_of
 from infohebb.experiments.job import Job, Options
 from infohebb.experiments.provenance import commit, versions
@@ -36,7 +36,7 @@ def conduct(job: Job, options: Options) -> Record:
     given = {name: value for name, value in circumstances.items() if name in inspect.signature(study).parameters}
     reset_peak_memory(device)
     began = time.perf_counter()
-    with seeded(job.seed, device):
+    with seeded(job.seed, device), naming("study"):
         found, curves, arrays = study(**settings, **given)
     seconds = time.perf_counter() - began
     peak, method = peak_memory(device)

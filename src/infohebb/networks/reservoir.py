@@ -19,6 +19,7 @@ from infohebb.networks.wiring import Wiring
 
 Stimulus = Float[Tensor, "i"]
 Target = Float[Tensor, "p"]
+DRIVE = "check the inputs for NaN and infinity, or take a smaller strength or input_scale; then rest()"
 
 
 class Reservoir(nn.Module):
@@ -92,13 +93,13 @@ class Reservoir(nn.Module):
     def hold(self, stimulus: Stimulus, steps: int = 20, target: Target | None = None) -> Float[Tensor, "steps p"]:
         """Hold one stimulus for some time steps, learning at each of them if there is a target; the outputs.
 
-        Raises DivergenceError, before anything that is not finite is kept.
+        Raises DivergenceError, before anything that is not finite is kept, unless it is compiled.
         """
         received, outputs, weights = stimulus @ self.inputs, [], self.weights
         for _ in range(steps):
             noise = (self._noise(0, self.potential), self._noise(1, self.readout[0]))
             moment = advance_held(self.potential, received, weights, self.readout, self.strength, self.leak, noise)
-            self._check(moment)
+            self._check(moment, learns=target is not None)
             if target is not None:
                 self._learn(moment, target)
             self.potential.copy_(moment.potential)
@@ -131,7 +132,7 @@ class Reservoir(nn.Module):
             rates.append(torch.cat([seen[step] for step in wanted], -1))
         found = torch.stack(rates, -2)
         if not bool(found.isfinite().all()):
-            raise _diverged("rates", "check the inputs for NaN and infinity")
+            raise _diverged("rates", DRIVE)
         return found
 
     @torch.no_grad()
@@ -153,11 +154,22 @@ class Reservoir(nn.Module):
         width = self.noise[place]
         return torch.empty_like(like).uniform_(-width, width) if width else 0.0
 
-    def _check(self, moment: Moment) -> None:
-        """Raise DivergenceError for what is not finite, and for outputs so large that the next step would not be."""
-        largest = torch.finfo(moment.output.dtype).max ** 0.5
-        if bool((moment.output.abs() < largest).all()) and bool(moment.potential.isfinite().all()):
+    def _check(self, moment: Moment, *, learns: bool) -> None:
+        """Raise DivergenceError for what is not finite, and for outputs so large that the next step would not be.
+
+        Compiled code goes on with them: its weights are then told at the epoch's end, the potential at the next step
+        that is not compiled.
+        """
+        if torch.compiler.is_compiling():
             return
+        largest = torch.finfo(moment.output.dtype).max ** 0.5
+        small = bool((moment.output.abs() < largest).all())
+        if small and bool(moment.potential.isfinite().all()):
+            return
+        if small or not bool(moment.rates.isfinite().all()):
+            raise _diverged("rates", DRIVE)
+        if not learns:
+            raise _diverged("readout", "it is frozen: fit it again, or let it learn at a lower rate before")
         if self.learning == "lms":
             limit = 2 / max(moment.rates.square().sum().item(), 1e-12)
             raise _diverged("readout", f"least mean squares wants a rate below 2 / |r|², here {limit:.2g}; take that")

@@ -31,9 +31,12 @@ class Sizes(NamedTuple):
 def leaks(units: int, tau: float | Sequence[float] = 5e-3, dt: float = 1e-3) -> Float[Tensor, "n"]:
     """dt / tau of each unit; of several time constants each has its share of the units.
 
-    Raises UsageError for a step that is longer than a time constant, or not positive.
+    Raises UsageError for what is no time constant, and for a step that is longer than one, or not positive.
     """
-    constants = torch.tensor([tau] if isinstance(tau, (int, float)) else list(tau))
+    several = list(tau) if isinstance(tau, Sequence) else [tau]
+    if not several or not all(map(is_number, several)):
+        raise UsageError(f"tau {tau!r} of a reservoir; take seconds, such as 5e-3, or a list of them")
+    constants = torch.tensor(several, dtype=torch.get_default_dtype())
     if not is_number(dt) or dt <= 0 or bool((constants < dt).any()):
         shortest = constants.min().item()
         raise UsageError(
@@ -62,6 +65,9 @@ def random_wiring(
     exactly that one, before `strength` multiplies them. `input_scale` multiplies the input's. Raises UsageError.
     """
     check_sizes(sizes)
+    for name, number in (("strength", strength), ("input_scale", input_scale)):
+        if not is_number(number):
+            raise UsageError(f"{name} {number!r} of a reservoir; take a finite number")
     if not is_number(density) or not 0 < density <= 1:
         raise UsageError(f"density {density!r} of recurrent weights; take a share of more than 0 and at most 1")
     recurrent = random_recurrent(sizes.units, PUBLISHED if published else density, chance)

@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infohebb.errors import UsageError
-from infohebb.experiments.studies.reservoir import CHANNELS, Result, linear_task, third_factor_arrays
+from infohebb.experiments.studies.checks import HELD_OUT, check_positive, check_whole, check_windows
+from infohebb.experiments.studies.reservoir import CHANNELS, Result, Setting, linear_task, third_factor_arrays
 from infohebb.functional.kernels import gaussian_gram
 from infohebb.functional.normalisation import Normalised, layer_norm, layer_norm_backward, layer_norm_factors
 from infohebb.functional.reservoir import explained
 from infohebb.functional.working_memory import window_hsic
-from infohebb.networks.comparing import comparing_wiring
 from infohebb.networks.reservoir import Reservoir
 from infohebb.networks.third_factor import Objective, ReservoirModulator, Samples, third_factors
 
@@ -48,7 +48,7 @@ def layer_objective(layer: Layer, samples: Samples, objective: Objective) -> flo
 
 
 @torch.no_grad()
-def descent(
+def descent(  # noqa: PLR0913  (each setting by its name)
     *,
     seed: int = 0,
     window: int = 4,
@@ -57,24 +57,31 @@ def descent(
     samples: int = 1500,
     pretraining: int = 3000,
     rate: float = 3e-3,
+    wiring: str = "comparing",
+    strength: float = 0.9,
+    tau: float = 5e-3,
+    input_scale: float = 0.1,
 ) -> Result:
     """How far a layer's objective falls that learns from the factor its reservoir says, or from the exact one.
 
     A layer of four on the task `linear`, one sample at a time, by AdamW; `final` begins with its objective `after`.
     The remembered activities are those of when the samples were there. The third factor is "computed" from the window,
-    or said by a comparing "reservoir" whose readout was fitted to `pretraining` random samples, and is then frozen; or
-    there is "none". Of a reservoir also `r2` and `cosine` of what it said against the exact factor. Raises UsageError.
+    or said by a "reservoir" whose readout was fitted to `pretraining` random samples, and is then frozen; or there is
+    "none". The reservoir's `wiring` is "comparing", or "random", of `strength`, `tau` and `input_scale`. Of a reservoir
+    also `r2` and `cosine` of what it said against the exact factor. Raises UsageError.
     """
     if source not in SOURCES:
         raise UsageError(f"source {source!r} of the third factor; take one of {', '.join(SOURCES)}")
+    check_whole(2, samples=samples)
+    check_positive(rate=rate)
+    check_windows(window, HELD_OUT, pretraining=pretraining)
+    fixed = Setting(window, wiring, units, strength=strength, tau=tau, input_scale=input_scale)
     chance, objective = torch.Generator().manual_seed(seed), Objective()
     task, unseen = linear_task(samples + window - 1, chance), linear_task(CHECKED, chance)
     weight = torch.randn(CHANNELS.features, CHANNELS.activities, generator=chance) / CHANNELS.features**0.5
     layer = Layer(weight.requires_grad_(), torch.zeros(CHANNELS.activities, requires_grad=True))
     optimizer = torch.optim.AdamW(layer, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    modulator = ReservoirModulator(
-        Reservoir(comparing_wiring(CHANNELS, window, units, chance=chance)), CHANNELS, window
-    )
+    modulator = ReservoirModulator(Reservoir(fixed.wire(chance)), CHANNELS, window)
     final = {"after": 0.0, "before": layer_objective(layer, unseen, objective)}
     if source == "reservoir":
         final["pretrained_r2"] = modulator.pretrain(pretraining, chance=chance).mean().item()
@@ -101,4 +108,5 @@ def descent(
     if source == "reservoir":
         final["r2"] = explained(outputs, targets).mean().item()
         final["cosine"] = torch.cosine_similarity(outputs, targets).mean().item()
-    return final, curves, third_factor_arrays(targets[-EVERY:], outputs[-EVERY:], first=len(exact) - EVERY)
+    first = max(0, len(exact) - EVERY)
+    return final, curves, third_factor_arrays(targets[first:], outputs[first:], first)

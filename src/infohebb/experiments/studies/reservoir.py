@@ -21,7 +21,16 @@ from torch import Tensor
 
 from infohebb.data import load
 from infohebb.data.synthetic import LINE
-from infohebb.errors import UsageError
+from infohebb.errors import UsageError, WrongTypeError, is_number, is_whole
+from infohebb.experiments.studies.checks import (
+    HELD_OUT,
+    check_choice,
+    check_modulator,
+    check_numbers,
+    check_positive,
+    check_whole,
+    check_windows,
+)
 from infohebb.files import write_whole
 from infohebb.functional.normalisation import layer_norm
 from infohebb.functional.readout import one_hot
@@ -41,7 +50,7 @@ from infohebb.networks.wiring import Sizes, Wiring, random_wiring
 
 CHANNELS = Channels(2, 2, 4)  # of the task `linear`, and a layer of four
 SHOWN = 100  # windows whose third factor is kept for a picture
-HELD = 20.0  # ms for which each of them is there
+HOLD = 20  # time steps of 1 ms for which each of them is there
 
 Result = tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]
 
@@ -55,7 +64,7 @@ class Setting:
     of `stages` (None: four for each sample of the window). The readout reads the rates at the steps `at` of each
     sample, by weights of their own. It learns from `learned` samples of the task, of which the last fifth chooses the
     ridge; or from as many of random data, of the task's shape only. The task's activities are normal "noise", or those
-    of a random "layer" that sees its features.
+    of a random "layer" that sees its features. Raises UsageError.
     """
 
     window: int = 2
@@ -78,6 +87,21 @@ class Setting:
     learned: int = 2300
     tested: int = 700
 
+    def __post_init__(self) -> None:
+        check_choice("wiring", self.wiring, ("random", "comparing"))
+        check_choice("activities", self.activities, ("noise", "layer"))
+        check_choice("learned_on", self.learned_on, ("task", "random"))
+        check_modulator(self.modulator)
+        check_whole(1, units=self.units)
+        check_windows(self.window, HELD_OUT, learned=self.learned)
+        check_windows(self.window, 2, tested=self.tested)
+        check_numbers(3, "sigmas", self.sigmas, positive=True)
+        check_numbers(len(Gains()), "gains", self.gains)
+        if not is_number(self.gamma):
+            raise WrongTypeError(f"gamma = {self.gamma!r}; take a finite number")
+        if not self.at or not all(is_whole(step) and -HOLD <= step < HOLD for step in self.at):
+            raise WrongTypeError(f"at = {self.at!r}; take steps of a sample, whole numbers from -{HOLD} to {HOLD - 1}")
+
     @property
     def objective(self) -> Objective:
         """The objective whose derivative is to be predicted."""
@@ -89,8 +113,6 @@ class Setting:
         if self.wiring == "comparing":
             gains = Gains(*self.gains)
             return comparing_wiring(CHANNELS, self.window, self.units, stages=self.stages, gains=gains, chance=chance)
-        if self.wiring != "random":
-            raise UsageError(f"wiring {self.wiring!r}; take 'random' or 'comparing'")
         return random_wiring(
             Sizes(sum(CHANNELS), self.units, CHANNELS.activities),
             strength=self.strength,
@@ -123,7 +145,7 @@ def third_factor_arrays(exact: Tensor, predicted: Tensor, first: int = 0) -> dic
     return {
         "third_factor_exact": exact.float().numpy(),
         "third_factor_predicted": predicted.float().numpy(),
-        "third_factor_time": (np.arange(len(exact), dtype=np.float32) + first) * HELD,
+        "third_factor_time": (np.arange(len(exact), dtype=np.float32) + first) * float(HOLD),
     }
 
 
@@ -190,12 +212,8 @@ def _streams(setting: Setting, seed: int, tested: int) -> tuple[Samples, Samples
         task = Samples(*(torch.cat(parts) for parts in zip(task, unseen, strict=True)))
     if setting.activities == "layer":
         task = in_a_layer(task, torch.Generator().manual_seed(seed + 3000))
-    elif setting.activities != "noise":
-        raise UsageError(f"activities {setting.activities!r}; take 'noise' or 'layer'")
     if setting.learned_on == "task":
         return task, task
-    if setting.learned_on != "random":
-        raise UsageError(f"learned_on {setting.learned_on!r}; take 'task' or 'random'")
     return task, Samples(*random_samples(CHANNELS, setting.learned, torch.Generator().manual_seed(seed + 2000)))
 
 
@@ -221,6 +239,11 @@ def tracking(  # noqa: PLR0913  (each setting by its name)
     end, too, had the readout not learned in them. Then, frozen for good, `frozen_unseen` on the next samples and
     `frozen_seen` on the same ones in another order. Raises UsageError.
     """
+    check_whole(1, units=units, epochs=epochs)
+    check_positive(rate=rate)
+    check_windows(window, 2, samples=samples)
+    check_modulator(modulator)
+    check_choice("learning", learning, ("lms", "rls"))
     chance = torch.Generator().manual_seed(seed)
     split = _images(data, data_dir, validate=validate)
     seen, unseen = (_part(split, samples, place, chance) for place in (0, 1))
@@ -293,11 +316,11 @@ def _shuffled(samples: Samples, chance: torch.Generator) -> Samples:
 
 
 def search(path: Path | str, grid: Mapping[str, Sequence[Any]], *, seed: int = 0, **fixed: Any) -> list[dict[str, Any]]:
-    """`predictability` on validation windows for every combination of a grid, best first, written once to `path`.
+    """`predictability` on validation windows for every combination of a grid, best `validation_r2` first, written once.
 
     Raises RecordConflictError when the file is there already.
     """
-    rows = sorted(_searched(grid, seed, fixed), key=lambda row: -row["r2_validation"])
+    rows = sorted(_searched(grid, seed, fixed), key=lambda row: -row["validation_r2"])
     text = json.dumps({"seed": seed, "fixed": asdict(_setting(fixed)), "grid": dict(grid), "rows": rows}, indent=1)
     write_whole(Path(path), lambda part: part.write_text(text + "\n"), once=True)
     return rows
@@ -307,4 +330,5 @@ def _searched(grid: Mapping[str, Sequence[Any]], seed: int, fixed: Mapping[str, 
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         final = predictability(seed=seed, validate=True, **{**fixed, **chosen})[0]
-        yield {**chosen, **{name: float(f"{value:.5g}") for name, value in final.items()}}
+        found = {"validation_r2": final.pop("r2_validation"), **final}
+        yield {**chosen, **{name: float(f"{value:.5g}") for name, value in found.items()}}
