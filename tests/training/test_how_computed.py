@@ -212,6 +212,24 @@ def test_a_stream_learns_in_one_graph(tmp_path):
     assert process.returncode == 0, err
 
 
+NO_COMPILER = """
+import infohebb, torch
+from infohebb import *
+network, data = MLP(6, 3, (8,)), (torch.randn(20, 6), torch.arange(20) % 3)
+try:
+    train(network, KernelizedBottleneckOnline(), data, batch=1, epochs=1, compiled=True, device="cpu", progress=False)
+except infohebb.errors.MismatchError as error:
+    print(error)
+"""
+
+
+def test_compiled_steps_want_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    out, err = start(NO_COMPILER, tmp_path).communicate()
+    assert "torch finds no C++ compiler" in out, err
+
+
 DROPOUT = """
 import torch
 from infohebb.functional.dropout import dropout

@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from infohebb.errors import MismatchError
 from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.training.epoch import Step, parameters_of, plain_step
 
@@ -29,7 +30,7 @@ def compile_step(rule: LearningRule, optimizer: Optimizer, *, whole: bool, cuda_
     """A training step whose `rule.learn` is compiled; if `whole`, with the optimizer's step where that can be.
 
     That is on the CPU, by torch's own SGD, Adam and AdamW, once they have state for each parameter. Hooks of an
-    optimizer are not called by it, and it leaves no gradient behind.
+    optimizer are not called by it, it leaves no gradient behind, and Adam's count of steps is float32 in any precision.
     """
     apart = plain_step(rule, optimizer, compile_learning(rule, cuda_graphs=cuda_graphs))
     on_cpu = all(parameter.device.type == "cpu" for parameter in parameters_of(optimizer))
@@ -151,7 +152,15 @@ def every_shape_compiled(network: nn.Module) -> Iterator[None]:
     """Have torch.compile make code for each block, in each size of batch, where it would soon give up.
 
     What was compiled before is forgotten: torch counts the code of all trainings in a process together.
+    Raises MismatchError where torch finds no C++ compiler.
     """
     torch.compiler.reset()
     with torch._dynamo.config.patch(recompile_limit=PER_LAYER * len(list(network.modules()))):
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if "InvalidCxxCompiler" in str(error):
+                raise MismatchError(
+                    "compiled = true, and torch finds no C++ compiler: install g++, name one by CXX, or leave it out"
+                ) from error
+            raise
