@@ -6,7 +6,7 @@ import pytest
 
 from infohebb import HSICMemory, KernelizedBottleneck, KernelizedBottleneckOnline, rules
 from infohebb.errors import MismatchError, UnknownNameError, UsageError
-from infohebb.networks import MLP, LeakyMLP
+from infohebb.networks import MLP, ConvNet, LeakyMLP
 from infohebb.rules import LearningRule
 from infohebb.testing import PROMISES, build_case, check_rule, example_networks, import_rule, locality, manners
 from infohebb.testing.cases import leaky_networks
@@ -111,6 +111,12 @@ def test_configurations_of_the_working_memory_keep_the_contract(options, names):
     for name in names:
         for promise in PROMISES:
             promise(partial(build_case, make, networks[name]))
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_the_working_memory_keeps_the_contract_on_maps_that_are_averaged(promise):
+    options = {"pooling": "average", "norm": "layer", "nonlinearity": "relu", "bias": True}
+    promise(partial(build_case, HSICMemory, partial(ConvNet, (2, 4, 4), 3, (8, 4), (1,), (12,), **options)))
 
 
 ONE_SLOT = (

@@ -67,7 +67,8 @@ def _check_role(case: Case, layer: str, name: str, signal: Tensor) -> None:
     neurons = getattr(module, "width", None) or len(module.get_parameter("weight"))
     factors = norm.groups if norm is not None else neurons // 2
     samples = 2 if case.rule.consumes == "sample" else SAMPLES  # the one that is there, and one that is kept
-    most = samples * (factors if name == "third_factor" else samples)
+    pixels = signal.shape[-2:].numel() if name == "layer_factors" and signal.dim() > 3 else 1  # normed each
+    most = samples * (factors if name == "third_factor" else samples) * pixels
     assert signal.numel() <= most, f"{layer}: {name} broadcasts {signal.numel()} numbers, more than {most}"
 
 
