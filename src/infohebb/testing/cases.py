@@ -43,12 +43,12 @@ class Case:
         Raises AssertionError for a gradient while it waits, and where it waits for ever.
         """
         order = torch.arange(len(self.inputs)) if order is None else order
-        singly = self.rule.consumes == "sample"
+        singly, turns = self.rule.consumes == "sample", self.rule.consumes == "window"
         more = STREAMED if singly else 0
         for call in range(LONGEST_WAIT):
             for parameter in self.parameters().values():
                 parameter.grad = None
-            now = order[call % len(order)][None] if singly else order.roll(-call)
+            now = order[call % len(order)][None] if singly else order.roll(-call * turns)
             with seeded(seed + call):
                 seen = self.rule.learn(self.network, self.inputs[now], self.targets[now], record=record)
                 self.random_states.append(torch.get_rng_state())
