@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from infohebb import Layered, LearningRule
+from infohebb.rules.base import Diagnostics
 from infohebb.training import make_optimizer
 from infohebb.training.compiling import compile_step
 from infohebb.training.epoch import plain_step
@@ -16,21 +17,16 @@ def training_step(
     network: Layered,
     x: Tensor,
     labels: Tensor,
-    learn: Callable[..., object] | None = None,
-) -> Callable[[], None]:
+    learn: Callable[..., Diagnostics] | None = None,
+) -> Callable[[], object]:
     """`learn`, the rule's own or as it was compiled, and the fused SGD step, on one batch."""
     rule.attach(network)
-    learn = learn or rule.learn
     kinds = rule.groups(network)
     lr = {kind: rates[kind] for kind in kinds}
     optimizer = make_optimizer(kinds, "sgd", lr=lr, momentum=0.95, weight_decay=1e-7)
 
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        learn(network, x, labels)
-        optimizer.step()
-
-    return run
+    step = plain_step(rule, optimizer, learn)
+    return lambda: step(network, x, labels)
 
 
 def window_step(

@@ -9,10 +9,9 @@ from infohebb.data.dataset import DataSet
 from infohebb.data.digits import digits
 from infohebb.data.images import KINDS, load_images
 from infohebb.data.storage import Folder, fetch_files
-from infohebb.data.synthetic import blobs, linear, xor
+from infohebb.data.synthetic import AS_PUBLISHED, blobs, linear, xor
 from infohebb.errors import unknown_name
 
-AS_PUBLISHED = 1 / 255  # the published code scales these inputs as if they were images
 EMBEDDED: dict[str, Callable[[], DataSet]] = {
     "digits": digits,
     "blobs": blobs,

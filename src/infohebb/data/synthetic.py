@@ -8,6 +8,7 @@ from infohebb.data.dataset import DataSet, Split, from_arrays
 from infohebb.errors import UsageError
 
 SMALL, SMALL_TEST = 1000, 100
+AS_PUBLISHED = 1 / 255  # the published code scales inputs of xor and linear as if they were images
 LINE = (-0.9435144, -0.4910064)  # the paper's normal vector
 
 
@@ -48,7 +49,7 @@ def linear(seed: int = 0, scale: float = 1.0) -> DataSet:
 
 def _scaled(name: str, scale: float) -> str:
     """The name that `load` knows, where it knows inputs of that scale."""
-    return {1: name, 1 / 255: f"{name}_255"}.get(scale, f"{name} (scale {scale})")
+    return {1: name, AS_PUBLISHED: f"{name}_255"}.get(scale, f"{name} (scale {scale})")
 
 
 def _small_set(inputs: Tensor, labels: Tensor, name: str) -> DataSet:
