@@ -116,6 +116,8 @@ from infohebb.training.epoch import plain_step
 from infohebb.training.optimizers import scale_rates
 compile_ = torch.compile
 torch.compile = functools.partial(compile_, backend="eager")
+torch.manual_seed(0)
+torch.set_default_dtype(torch.float64)  # Adam's first steps make as much of a gradient of mere rounding as of any
 x, y = torch.randn(12, 6), torch.arange(12) % 3
 normed = MLP(6, 3, (8, 6), "relu", norm="layer", bias=True)
 leaky = side_by_side([LeakyMLP(6, 3, (8, 4), slots=4) for _ in range(2)])
@@ -192,6 +194,7 @@ IN_ONE_GRAPH = """
 import copy, torch
 from infohebb import *
 found, breaks = [], torch._dynamo.utils.counters["graph_break"]
+torch.manual_seed(0)
 drawn = MLP(6, 3, (8, 8), divisive_norm={"groups": 2})
 data = (torch.randn(20, 6), torch.arange(20) % 3)
 for compiled in (False, True):
