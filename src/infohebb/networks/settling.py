@@ -1,0 +1,66 @@
+"""Networks that answer with where their neurons come to rest."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from infohebb.errors import MismatchError, NonFiniteDataError
+from infohebb.functional.products import Precision
+from infohebb.networks.parts import check_sizes
+
+
+class Settling(nn.Module, ABC):
+    """Layers of neurons that settle.  `network(x)` predicts from rest, without targets, and changes nothing.
+
+    `layers` holds what ends on each layer's neurons, from the input up to the output; `sizes` counts neurons, the
+    inputs first. Raises MismatchError for sizes that make no network.
+    """
+
+    networks: None = None  # several do not stand side by side
+    layers: nn.ModuleList
+
+    def __init__(self, inputs: int | Sequence[int], outputs: int, widths: Sequence[int]):
+        super().__init__()
+        shape = inputs if isinstance(inputs, Sequence) else (inputs,)
+        check_sizes(inputs=shape, outputs=(outputs,), widths=widths)
+        self.sizes = (math.prod(shape), *widths, outputs)
+        if min(self.sizes) < 1:
+            raise MismatchError(f"no layer may be empty: {list(self.sizes)}")
+        self.precision: Precision = "fp32"  # of products with matrices between hidden layers and from the input
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it answers with."""
+        return self.sizes[-1]
+
+    def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Each layer with its name in `state_dict`, from the first hidden one up."""
+        for position, layer in enumerate(self.layers):
+            yield f"layers.{position}", layer
+
+    def receive(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "m n"]:
+        """Rows of numbers.  Raises MismatchError when they do not fit, NonFiniteDataError for NaN and infinity."""
+        if inputs.dim() < 2 or inputs.shape[1:].numel() != self.sizes[0]:
+            wanted = f"give (samples, {self.sizes[0]})"
+            raise MismatchError(f"inputs have shape {tuple(inputs.shape)}; {wanted}, or images of as many numbers")
+        dtype = next(self.parameters()).dtype
+        if inputs.dtype != dtype:
+            raise MismatchError(f"inputs are {inputs.dtype}; give x.to({dtype}), as the network is")
+        if inputs.device.type == "cpu" and not math.isfinite(float(inputs.sum())):
+            raise NonFiniteDataError(
+                "inputs hold NaN or infinity; take out such samples: x[x.flatten(1).isfinite().all(1)]"
+            )
+        return inputs.flatten(1)
+
+    @torch.no_grad()
+    def forward(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "m outputs"]:
+        """What the output neurons say at rest."""
+        return self.predict(self.receive(inputs))
+
+    @abstractmethod
+    def predict(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m outputs"]:
+        """What the output neurons say at rest, of rows of numbers."""

@@ -1,0 +1,69 @@
+"""What rules on settling networks share: let the network settle, then let each synapse learn from what it saw."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from infohebb.errors import MismatchError, is_number
+from infohebb.functional import readout
+from infohebb.functional.products import Precision
+from infohebb.networks.settling import Settling
+from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
+from infohebb.rules.layered import assign_gradients, learning, synaptic_gradients
+
+
+class Experience(NamedTuple):
+    """Of one batch: what the network answers (m × outputs) before it is told, and each layer's signals by its name."""
+
+    answers: Tensor
+    signals: dict[str, Signals]
+
+
+class SettlingRule(LearningRule):
+    """A rule that learns from where a network settles.
+
+    `loss` in its diagnostics is the mean squared error of the network's answer, before it is told the target.
+    """
+
+    network_type = Settling
+
+    @abstractmethod
+    def experience(self, network: Any, x: Tensor, wanted: Tensor) -> Experience:
+        """Settle, in as many phases as the rule has. x (m × n), wanted (m × outputs): labels come one-hot."""
+
+    def groups(self, network: Any) -> dict[str, list[Parameter]]:
+        """All weights and biases, from the input up, at the `local` rate."""
+        return {"local": learning(network.layers)}
+
+    @torch.no_grad()
+    def learn(
+        self, network: Any, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
+    ) -> Diagnostics:
+        """Settle, then fill gradients from each layer's signals."""
+        del onset
+        check_batch(inputs, targets, network.outputs)
+        x = network.receive(inputs)
+        wanted = targets if targets.is_floating_point() else readout.one_hot(targets, network.outputs, x.dtype)
+        answers, signals = self.experience(network, x, wanted)
+        for name, given in signals.items():
+            assign_gradients(network.get_submodule(name), self.update(given, network.precision))
+        loss = readout.mean_squared_error(answers, wanted).loss
+        return Diagnostics(loss, right_answers(answers, targets), {}, signals if record else {})
+
+    def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
+        """Minus the update of a layer: pre × error, over the samples of all phases."""
+        return synaptic_gradients(signals, signals["error"], precision)
+
+
+def check_nudge(nudge: object) -> None:
+    """Raise MismatchError for a nudge that is no number, or is 0."""
+    if not is_number(nudge) or nudge == 0:
+        raise MismatchError(f"nudge {nudge!r}: two phases are compared per unit of it; give a number other than 0")
+
+
+def random_sign() -> float:
+    """1 or -1, drawn for a batch from torch's generator."""
+    return 2.0 * int(torch.randint(2, ())) - 1.0
