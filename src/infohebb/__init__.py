@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         MLP,
         Block,
         ConvNet,
+        CorInfoMaxNetwork,
         DivisiveNorm,
         Layered,
         LeakyMLP,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
     from infohebb.rules import (
         Backprop,
+        CorInfoMax,
         Diagnostics,
         DirectFeedbackAlignment,
         FeedbackAlignment,
@@ -39,6 +41,8 @@ _HOME = {
     "Backprop": "infohebb.rules",
     "Block": "infohebb.networks",
     "ConvNet": "infohebb.networks",
+    "CorInfoMax": "infohebb.rules",
+    "CorInfoMaxNetwork": "infohebb.networks",
     "Diagnostics": "infohebb.rules",
     "DirectFeedbackAlignment": "infohebb.rules",
     "DivisiveNorm": "infohebb.networks",
@@ -69,6 +73,8 @@ __all__ = [
     "Backprop",
     "Block",
     "ConvNet",
+    "CorInfoMax",
+    "CorInfoMaxNetwork",
     "Diagnostics",
     "DirectFeedbackAlignment",
     "DivisiveNorm",

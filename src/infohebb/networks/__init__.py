@@ -3,21 +3,25 @@
 from infohebb.networks.blocks import Block, DivisiveNorm, Response
 from infohebb.networks.conversion import from_sequential
 from infohebb.networks.convnet import ConvNet
+from infohebb.networks.corinfomax import CorInfoMaxNetwork
 from infohebb.networks.ensemble import alone, side_by_side
 from infohebb.networks.layered import Layered
 from infohebb.networks.leaky import LeakyMLP
 from infohebb.networks.mlp import MLP
 from infohebb.networks.residual import Residual
+from infohebb.networks.settling import Settling
 
 __all__ = [
     "MLP",
     "Block",
     "ConvNet",
+    "CorInfoMaxNetwork",
     "DivisiveNorm",
     "Layered",
     "LeakyMLP",
     "Residual",
     "Response",
+    "Settling",
     "alone",
     "from_sequential",
     "side_by_side",

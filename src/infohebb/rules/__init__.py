@@ -4,6 +4,7 @@ import inspect
 
 from infohebb.rules.backprop import Backprop
 from infohebb.rules.base import Diagnostics, LearningRule
+from infohebb.rules.corinfomax import CorInfoMax
 from infohebb.rules.direct_feedback_alignment import DirectFeedbackAlignment
 from infohebb.rules.feedback_alignment import FeedbackAlignment
 from infohebb.rules.hsic_bottleneck import HSICBottleneck
@@ -18,6 +19,7 @@ from infohebb.rules.transport import TransportRule
 
 __all__ = [
     "Backprop",
+    "CorInfoMax",
     "Diagnostics",
     "DirectFeedbackAlignment",
     "FeedbackAlignment",

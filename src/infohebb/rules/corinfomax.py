@@ -1,0 +1,103 @@
+"""Correlative information maximisation, Bozkurt, Pehlevan & Erdogan 2023: two predictions meet in each neuron.
+
+a   [x, r_1, …, r_L] at the end of the free phase (or of a third one)     b   the same at the end of the nudged phase
+β   nudge     m   samples     λ   forgetting factor of the inverse correlations
+"""
+
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from infohebb.errors import MismatchError, is_number, unknown_name
+from infohebb.functional.correlation import exact_running_inverse, running_inverse
+from infohebb.networks.corinfomax import CorInfoMaxNetwork, Presented, check_steps
+from infohebb.rules.base import Signals
+from infohebb.rules.settling import Experience, SettlingRule, check_nudge, random_sign
+
+RECURSIONS = {"published": running_inverse, "exact": exact_running_inverse}
+
+
+class CorInfoMax(SettlingRule):
+    """Each synapse lowers its layer's error of prediction where the output is nudged, and raises it where it is not.
+
+    The nudge's sign is drawn for each batch if `random_sign`; with `phases` 3 the nudged phase is compared with one of
+    the other sign, which follows it, in place of the free one. `forgetting` is that of the inverse correlations, per
+    batch; their recursion is the `published` one or the `exact` one. The gain with which they act is the network's
+    `entropy_gain`.
+    """
+
+    network_type = CorInfoMaxNetwork
+    advances = ("inverse_correlation",)
+
+    def __init__(
+        self,
+        nudge: float = 1.0,
+        random_sign: bool = True,
+        nudged_steps: int = 10,
+        phases: Literal[2, 3] = 2,
+        forgetting: float = 0.99999,
+        recursion: Literal["published", "exact"] = "published",
+    ):
+        super().__init__()
+        self.nudge, self.random_sign, self.nudged_steps = nudge, random_sign, nudged_steps
+        self.phases, self.forgetting, self.recursion = phases, forgetting, recursion
+
+    def attach(self, network: Any) -> None:
+        """Check network and settings."""
+        super().attach(network)
+        check_nudge(self.nudge)
+        check_steps(nudged_steps=self.nudged_steps)
+        if self.phases not in (2, 3):
+            raise MismatchError(f"phases {self.phases!r}: give 2, or 3 for a nudge to each side")
+        if not is_number(self.forgetting) or not 0 < self.forgetting < 1:
+            raise MismatchError(f"forgetting {self.forgetting!r}: give a number between 0 and 1, such as 0.99999")
+        if self.recursion not in RECURSIONS:
+            raise unknown_name("recursion", str(self.recursion), RECURSIONS)
+
+    def groups(self, network: CorInfoMaxNetwork) -> dict[str, list[Parameter]]:
+        """`forward` weights from the first layer up, and `feedback` weights from the first hidden layer up."""
+        layers = list(network.compartmental())
+        forward = [layer.feedforward.weight for layer in layers]
+        feedback = [layer.feedback.weight for layer in layers if layer.feedback is not None]
+        kinds = {"forward": forward, "feedback": feedback}
+        return {kind: [p for p in listed if p.requires_grad] for kind, listed in kinds.items() if listed}
+
+    def experience(self, network: CorInfoMaxNetwork, x: Tensor, wanted: Tensor) -> Experience:
+        """Settle free, nudged and perhaps nudged to the other side; the inverse correlations then move on."""
+        nudge = self.nudge * random_sign() if self.random_sign else float(self.nudge)
+        shown = Presented(network, x)
+        free = shown.settle(network.steps)
+        told = shown.settle(self.nudged_steps, wanted, nudge)
+        other, apart = free, nudge
+        if self.phases == 3:
+            other, apart = shown.settle(self.nudged_steps, wanted, -nudge), 2 * nudge
+        signals = contrast(network, x, other, told, 1 / (apart * len(x)))
+        recursion = RECURSIONS[self.recursion]
+        for layer, rates in zip(network.compartmental(), network.split(told), strict=True):
+            inverse = layer.inverse_correlation
+            inverse.copy_(recursion(inverse, rates, self.forgetting))
+        return Experience(free[:, network.columns[-1]], signals)
+
+
+def contrast(network: CorInfoMaxNetwork, x: Tensor, a: Tensor, b: Tensor, share: float) -> dict[str, Signals]:
+    """Signals of each layer's synapses: what came in, and errors of its prediction, times ∓1/(β m).  [CIM 5.1]
+
+    Rows are the samples of phase a, then of phase b. The weights onto the first layer receive x in both: one row for
+    each sample does, with the difference of its errors, in which the prediction cancels.
+    """
+    layers, found = list(network.compartmental()), {}
+    states = network.split(torch.cat((a, b)))
+    signs = torch.full((len(states[0]), 1), share, dtype=x.dtype, device=x.device)
+    signs[len(x) :].neg_()
+    first, after = states[0].split(len(x))
+    found["layers.0.feedforward"] = {"pre": x, "error": (first - after).mul_(share)}
+    for place, (below, above) in enumerate(pairwise(states)):
+        forward, feedback = layers[place + 1].feedforward.weight, layers[place].feedback
+        found[f"layers.{place + 1}.feedforward"] = {"pre": below, "error": (above - below @ forward.mT).mul_(signs)}
+        if feedback is not None:
+            error = (below - above @ feedback.weight.mT).mul_(signs)
+            found[f"layers.{place}.feedback"] = {"pre": above, "error": error}
+    return found
