@@ -24,24 +24,26 @@ def running_correlation(before: Square, activity: Activity, forgetting: float) -
     return before.lerp(correlation(activity), 1 - forgetting)
 
 
-def running_inverse(before: Square, activity: Activity, forgetting: float) -> Square:
+def running_inverse(before: Square, activity: Activity, forgetting: float, out: Tensor | None = None) -> Square:
     """(B - γ E[z zᵀ]) / λ, z = B r, γ = (1 - λ)/λ: the inverse a batch later, as published.  [CIM 1.2]
 
-    Of the inversion lemma it leaves out the denominator 1 + γ rᵀz and what samples of a batch have in common.
+    Of the inversion lemma it leaves out the denominator 1 + γ rᵀz and what samples of a batch have in common. The
+    result may go `out` to where the matrix was before, which is symmetric.
     """
-    z, gamma = activity @ before.mT, (1 - forgetting) / forgetting
-    return torch.addmm(before, z.mT, z, beta=1 / forgetting, alpha=-gamma / (len(z) * forgetting))
+    z, gamma = activity @ before, (1 - forgetting) / forgetting
+    return torch.addmm(before, z.mT, z, beta=1 / forgetting, alpha=-gamma / (len(z) * forgetting), out=out)
 
 
-def exact_running_inverse(before: Square, activity: Activity, forgetting: float) -> Square:
+def exact_running_inverse(before: Square, activity: Activity, forgetting: float, out: Tensor | None = None) -> Square:
     """The inverse of the running correlation itself, a batch of m later, from its inverse before.  [CIM 1.3]
 
     (B - Z (m/γ I + SᵀZ)⁻¹ Zᵀ) / λ, rates S as columns, Z = B S: one solve of size m.
     """
-    z, gamma = activity @ before.mT, (1 - forgetting) / forgetting
+    z, gamma = activity @ before, (1 - forgetting) / forgetting
     inner = activity @ z.mT
     inner.diagonal().add_(len(z) / gamma)
-    return (before - z.mT @ torch.linalg.solve(inner, z)) / forgetting
+    solved = torch.linalg.solve(inner, z)
+    return torch.addmm(before, z.mT, solved, beta=1 / forgetting, alpha=-1 / forgetting, out=out)
 
 
 def log_determinant(square: Square, epsilon: float) -> Number:

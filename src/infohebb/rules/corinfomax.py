@@ -78,7 +78,7 @@ class CorInfoMax(SettlingRule):
         recursion = RECURSIONS[self.recursion]
         for layer, rates in zip(network.compartmental(), network.split(told), strict=True):
             inverse = layer.inverse_correlation
-            inverse.copy_(recursion(inverse, rates, self.forgetting))
+            recursion(inverse, rates, self.forgetting, out=inverse)
         return Experience(free[:, network.columns[-1]], signals)
 
 

@@ -11,14 +11,17 @@ from functools import partial
 from typing import Any
 
 from infohebb.errors import GroupingError, MismatchError
+from infohebb.networks import Settling
 from infohebb.testing import downstream, locality, manners
 from infohebb.testing.cases import Case, Make, build_case, example_networks, leaky_networks
 from infohebb.testing.manners import learns_blobs
 from infohebb.testing.paths import import_rule
 
-__all__ = ["PROMISES", "Case", "Check", "build_case", "check_rule", "example_networks", "import_rule"]
+__all__ = ["PROMISES", "SETTLING", "Case", "Check", "build_case", "check_rule", "example_networks", "import_rule"]
 
+OF_SIGNALS = (locality.update_follows_from_signals, locality.update_is_local)
 PROMISES = (*manners.PROMISES, *locality.PROMISES, *downstream.PROMISES)
+SETTLING = (*manners.PROMISES, *OF_SIGNALS)  # what settles has each neuron depend on all others
 WITH_DROPOUT = (manners.same_seed_same_gradient, manners.fills_gradients, manners.keeps_no_graph)
 
 
@@ -42,7 +45,8 @@ def check_rule(rule: Make, *, strict: bool = True) -> list[Check]:
 
     Returns what was checked; with `strict` raises AssertionError naming each broken promise. A network that the rule
     refuses in `attach` is reported as such; refusing them all is a failure. A LeakyMLP is among the networks if the
-    rule `advances` a "potential".
+    rule `advances` a "potential". On settling networks signals of all phases are held to the update and to
+    locality; promises on what lies above a layer are for layered ones.
     """
     checks = list(_checks(rule))
     broken = [str(check) for check in checks if check.broken]
@@ -68,7 +72,8 @@ def _checks(make: Make) -> Iterator[Check]:
             yield Check("attaches to the network", name, _raised(error))
             continue
         accepted += 1
-        for promise in PROMISES if name != "dropout" else WITH_DROPOUT:
+        promises = PROMISES if name != "dropout" else WITH_DROPOUT
+        for promise in SETTLING if issubclass(example.network_type, Settling) else promises:
             yield _check(promise, partial(build_case, make, network), name)
     yield Check("trains some network", "-", None if accepted else "attach refuses every example")
     if accepted:

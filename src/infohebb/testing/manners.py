@@ -1,15 +1,16 @@
 """Promises on gradients, state and seeds, and that a rule learns."""
 
+import contextlib
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from infohebb.data import blobs
 from infohebb.errors import GroupingError, MismatchError
-from infohebb.networks import MLP
+from infohebb.networks import MLP, Layered
 from infohebb.rules import LearningRule
-from infohebb.testing.cases import SAMPLES, Build, Make, close, largest
+from infohebb.testing.cases import SAMPLES, Build, Make, close, largest, settling_kinds
 from infohebb.training.evaluation import score
 from infohebb.training.seeding import seeded
 
@@ -119,8 +120,10 @@ def _parts(order: Tensor, consumes: str) -> Iterable[Tensor]:
     return order.split(1 if consumes == "sample" else 50)
 
 
-def _pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[MLP, LearningRule]:
-    """A network with divisive norm and its rule; without the norm where the rule refuses it."""
+def _pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[nn.Module, LearningRule]:
+    """A network with divisive norm and its rule; without the norm where the rule refuses it. Or one that settles."""
+    if not issubclass(Layered, make().network_type):
+        return _settling_pair(make, inputs, outputs)
     network, rule = MLP(inputs, outputs, (32, 32), divisive_norm={"groups": 4}), make()
     try:
         rule.attach(network)
@@ -128,6 +131,16 @@ def _pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[MLP, Learn
         network, rule = MLP(inputs, outputs, (32, 32)), make()
         rule.attach(network)
     return network, rule
+
+
+def _settling_pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[nn.Module, LearningRule]:
+    """A network that settles and its rule, of the first kind and variant that the rule accepts."""
+    for kind, options in settling_kinds(make().network_type):
+        network, rule = kind(inputs, outputs, (32,), **options), make()
+        with contextlib.suppress(MismatchError):
+            rule.attach(network)
+            return network, rule
+    raise MismatchError("attach refuses every example")
 
 
 PROMISES = (

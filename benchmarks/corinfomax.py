@@ -1,0 +1,130 @@
+"""One batch update of CorInfoMax, 784-500-10, 30 + 10 sweeps: beside its equations written plainly, beside the products
+that it cannot avoid, and how much a large batch and bf16 bring.
+
+python benchmarks/corinfomax.py [--json FILE] [--rounds N]
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from corinfomax_plain import PlainCorInfoMax
+from infohebb import CorInfoMax, CorInfoMaxNetwork
+from infohebb.training.devices import keep_freed_memory
+from infohebb.training.epoch import plain_step
+from timing import compared, take_turns, tell
+
+SIZES, BATCH, LARGE, NUDGED = (784, 500, 10), 20, 500, 10
+FORWARD, FEEDBACK, FORGETTING = [1.0, 0.7], [0.15], 0.99999
+BOUNDS = {
+    "plain / ours": "at least 10",
+    "ours / unavoidable products": "at most 1.5",
+    "per sample, batch 20 / batch 500": "at least 1.6",
+    "ours - plain after 3 updates (float64)": "at most 1e-12",
+}
+
+
+def network_and_batch(samples: int, dtype: torch.dtype = torch.float32) -> tuple[CorInfoMaxNetwork, Tensor, Tensor]:
+    """The published setting, and a batch with as many zeros as digits have."""
+    torch.manual_seed(0)
+    network = CorInfoMaxNetwork(SIZES[0], SIZES[-1], SIZES[1:-1]).to(dtype)
+    x = torch.rand(samples, SIZES[0], dtype=dtype)
+    return network, x * (torch.rand_like(x) < 0.2), torch.randint(SIZES[-1], (samples,))
+
+
+def our_update(network: CorInfoMaxNetwork, x: Tensor, labels: Tensor, *, still: bool = False) -> Callable[[], object]:
+    """The library's training step: learn, and SGD at a rate for each matrix (0 where weights are to stand still)."""
+    rule = CorInfoMax(random_sign=False, forgetting=FORGETTING, nudged_steps=NUDGED)
+    rule.attach(network)
+    groups = rule.groups(network)
+    pairs = [*zip(groups["forward"], FORWARD, strict=True), *zip(groups["feedback"], FEEDBACK, strict=True)]
+    tables = [{"params": [weight], "lr": 0.0 if still else rate} for weight, rate in pairs]
+    step = plain_step(rule, torch.optim.SGD(tables, lr=0.0, fused=True))
+    return lambda: step(network, x, labels)
+
+
+def plain_update(network: CorInfoMaxNetwork, x: Tensor, labels: Tensor, *, still: bool = False) -> Callable[[], object]:
+    """The same, written plainly."""
+    forward, feedback = ([0.0 if still else rate for rate in rates] for rates in (FORWARD, FEEDBACK))
+    plain, y = PlainCorInfoMax(network, FORGETTING, forward, feedback), torch.eye(SIZES[-1], dtype=x.dtype)[labels]
+    return lambda: plain.update(x.T.contiguous(), y.T.contiguous(), 1.0, NUDGED)
+
+
+def unavoidable(x: Tensor) -> Callable[[], object]:
+    """Per sweep B r, V r, W r above the first layer; per update W x, the weight gradients and one z zᵀ."""
+    m, (inputs, n, outputs) = len(x), SIZES
+    r, top, B = torch.rand(m, n), torch.rand(m, outputs), torch.rand(n, n)
+    W0, W1, V1 = torch.rand(inputs, n), torch.rand(n, outputs), torch.rand(outputs, n)
+    both, both_top = torch.rand(2 * m, n), torch.rand(2 * m, outputs)
+    hidden, out = torch.empty(m, n), torch.empty(m, outputs)
+    into = [torch.empty(n, inputs), torch.empty(outputs, n), torch.empty(n, outputs), torch.empty(n, n)]
+
+    def products() -> None:
+        torch.mm(x, W0, out=hidden)
+        for _ in range(30 + NUDGED):
+            torch.mm(r, B, out=hidden)
+            torch.mm(top, V1, out=hidden)
+            torch.mm(r, W1, out=out)
+        torch.mm(r.T, x, out=into[0])
+        torch.mm(both_top.T, both, out=into[1])
+        torch.mm(both.T, both_top, out=into[2])
+        torch.mm(r.T, r, out=into[3])
+
+    return products
+
+
+def largest_difference() -> float:
+    """Between the two forms' weights after three updates from the same ones, in double precision."""
+    network, x, labels = network_and_batch(BATCH, torch.float64)
+    layers = list(network.compartmental())
+    y = torch.eye(SIZES[-1], dtype=x.dtype)[labels]
+    plain = PlainCorInfoMax(network, FORGETTING, FORWARD, FEEDBACK)
+    step = our_update(network, x, labels)
+    for _ in range(3):
+        step()
+        plain.update(x.T.contiguous(), y.T.contiguous(), 1.0, NUDGED)
+    pairs = [(layer.feedforward.weight, other) for layer, other in zip(layers, plain.forward, strict=True)]
+    pairs += [(layer.inverse_correlation, other) for layer, other in zip(layers, plain.inverse, strict=True)]
+    pairs += [(layer.feedback.weight, v) for layer, v in zip(layers, plain.feedback, strict=False) if layer.feedback]
+    return max(float((one - other).detach().abs().max()) for one, other in pairs)
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    exact = largest_difference()
+    small, large = (network_and_batch(samples) for samples in (BATCH, LARGE))
+    coarse_small, coarse = network_and_batch(BATCH), network_and_batch(LARGE)
+    coarse[0].precision = coarse_small[0].precision = "bf16"
+    work = {
+        "ours": our_update(*small, still=True),
+        "unavoidable": unavoidable(small[1]),
+        "plain": plain_update(*small, still=True),
+        "bf16": our_update(*coarse_small, still=True),
+        "batch 500": our_update(*large, still=True),
+        "batch 500, bf16": our_update(*coarse, still=True),
+    }
+    seconds = take_turns(work, asked.rounds, 2)
+    figures = compared(
+        seconds, [("plain", "ours", "plain / ours"), ("ours", "unavoidable", "ours / unavoidable products")]
+    )
+    share = {name: [one / LARGE * BATCH for one in seconds[name]] for name in ("batch 500", "batch 500, bf16")}
+    rows = [("ours", "batch 500", "per sample, batch 20 / batch 500")]
+    rows += [
+        ("ours", "batch 500, bf16", "per sample, batch 20 / batch 500, bf16"),
+        ("ours", "bf16", "fp32 / bf16, batch 20"),
+    ]
+    figures |= {key: value for key, value in compared({**seconds, **share}, rows).items() if "(ms" not in key}
+    tell({**figures, "ours - plain after 3 updates (float64)": exact}, BOUNDS, asked.json)
+
+
+if __name__ == "__main__":
+    main()
