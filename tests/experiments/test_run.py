@@ -50,7 +50,14 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
     assert record.wall_seconds == pytest.approx(sum(record.curves["seconds"]))
     defaults = {"milestones": [], "factor": 0.25, "precision": "fp32", "channels_last": False, "compiled": False}
     defaults |= {"cuda_graphs": False, "side_by_side": False}
-    defaults |= {"order": "random", "hold": 1, "order_seed": None, "epoch_samples": None}
+    defaults |= {
+        "order": "random",
+        "hold": 1,
+        "order_seed": None,
+        "epoch_samples": None,
+        "powers": [],
+        "factor_every": None,
+    }
     assert record.config["training"] == {"epochs": 2, "batch": 50, **defaults}
     assert record.config["rule"].items() >= {"name": "KernelizedBottleneck", "kernel": "cosine", "gamma": 2.0}.items()
     assert backprop.config["rule"] == {"name": "Backprop", "loss": None}

@@ -26,7 +26,7 @@ from infohebb.training.optimizers import check_options, make_optimizer, optimize
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "leaky_mlp": LeakyMLP}
 SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
-TRAINING += ("order", "hold", "order_seed", "epoch_samples", "side_by_side")
+TRAINING += ("powers", "factor_every", "order", "hold", "order_seed", "epoch_samples", "side_by_side")
 OPTIMIZER = ("name", "lr", "weight_decay")
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
 CIRCUMSTANCES = ("seed", "validate", "device", "data_dir")  # what a study is given beside its settings
