@@ -213,6 +213,16 @@ def test_the_smoke_recipe_has_the_columns_of_table_1(rows):
 GOOD = 'title = "t"\n[base]\nrule = { name = "Backprop" }\n[[row]]\nname = "a/b/c"\n'
 
 
+def test_a_published_deviation_needs_its_number():
+    given = parse_recipe((GOOD + "published = 97.62\npublished_sd = 0.12\n").encode(), "t").row[0]
+    assert (given.published, given.published_sd) == (97.62, 0.12)
+    assert parse_recipe(GOOD.encode(), "t").row[0].published_sd is None
+    with pytest.raises(RecipeError, match=r"^t: row 'a/b/c': published_sd is of no published number; give both"):
+        parse_recipe((GOOD + "published_sd = 0.12\n").encode(), "t")
+    with pytest.raises(WrongTypeError, match=r"published_sd = -0\.1"):
+        parse_recipe((GOOD + "published = 97.62\npublished_sd = -0.1\n").encode(), "t")
+
+
 def test_a_row_is_laid_over_the_base():
     text = """
     title = "t"

@@ -36,7 +36,7 @@ def test_a_list_of_rates_is_held_against_the_network():
         check_config(config_with({"lr": {"local": [1.0, 0.5, 0.2], "readout": 0.1}}))
     with pytest.raises(WrongTypeError, match=r"optimizer\.lr\.local\[1\] is -1"):
         check_config(config_with({"lr": {"local": [1.0, -1.0], "readout": 0.1}}))
-    with pytest.raises(WrongTypeError, match="optimizer: lr = .*'fast'"):
+    with pytest.raises(WrongTypeError, match=r"optimizer: lr = .*'fast'"):
         check_config(config_with({"lr": {"local": [1.0, "fast"], "readout": 0.1}}))
 
 

@@ -22,7 +22,7 @@ from infohebb.errors import (
 from infohebb.experiments.build import load_network
 from infohebb.experiments.recipe import parse_recipe
 from infohebb.experiments.record import read_record
-from infohebb.experiments.run import Options, run_recipe
+from infohebb.experiments.run import Options, jobs, run_recipe
 from infohebb.files import held
 from infohebb.training.evaluation import evaluate
 
@@ -72,6 +72,16 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
         assert set(arrays) == wanted
         assert not np.array_equal(arrays["gram_before_block1"], arrays["gram_after_block1"])
     assert record.pictures.stat().st_size <= 200_000
+
+
+def test_a_published_deviation_goes_with_its_number(nowhere):
+    recipe = parse_recipe(
+        TINY.replace("published = 99.5", "published = 99.5\npublished_sd = 0.25").encode(), "tiny.toml"
+    )
+    for settings, wanted in (([], [(99.5, 0.25), (None, None)]), (["training.epochs=1"], [(None, None)] * 2)):
+        found = list(jobs("tiny", recipe, Options(out=nowhere, seeds=[0], settings=settings)))
+        assert [(job.published, job.published_sd) for job in found] == wanted
+        assert [(job.words["published"], job.words["published_sd"]) for job in found] == wanted
 
 
 def test_final_scores_are_those_of_the_checkpoint(go):

@@ -28,6 +28,7 @@ class Record(pydantic.BaseModel):
     row: str
     seed: int
     published: float | None
+    published_sd: float | None = None
     final: dict[str, float]
     curves: dict[str, Any]
     config: dict[str, Any]
