@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infohebb.errors import UnknownKeyError, WrongTypeError
+from infohebb.errors import MismatchError, RecipeError, UnknownKeyError, WrongTypeError
 from infohebb.experiments.build import check_config, resolved
 from infohebb.rules import registry
 
@@ -55,3 +55,21 @@ def test_schedules_are_words_of_a_training():
         check_config(config_with({"lr": 0.1}, powers=0.9))
     with pytest.raises(WrongTypeError, match=r"training: factor_every = 1\.5"):
         check_config(config_with({"lr": 0.1}, factor_every=1.5))
+
+
+def test_a_preparation_of_images_is_kept_and_checked_before_anything_is_read():
+    words = config_with({"lr": 0.1})
+    assert resolved(words)["data"] == {"name": "mnist"}, "as records from before say it"
+    words["data"] |= {"mean": [0.0], "std": [1.0], "augment": False}
+    check_config(words)
+    assert resolved(words)["data"] == words["data"]
+    for changed, says in [
+        ({"std": [0.0]}, r"^data: mnist: std = \[0\.0\]: give numbers above 0"),
+        ({"mean": [0.0, 0.0]}, r"^data: mnist: mean = \[0\.0, 0\.0\] for images of 1 channel"),
+        ({"name": "digits"}, "^data: digits is no set of raw images"),
+    ]:
+        with pytest.raises(MismatchError, match=says):
+            check_config({**words, "data": words["data"] | changed})
+    with pytest.raises(RecipeError, match=r"^data: your own arrays are taken as they are; leave out augment"):
+        check_config({**words, "data": {"path": "a.npz", "augment": False}})
+    check_config({**words, "data": {"name": "cifar100"}})
