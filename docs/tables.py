@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infohebb.experiments.recipe import load_recipe
 from infohebb.experiments.record import Record, read_records
+from infohebb.report import units
 from infohebb.report.collect import sections
 from infohebb.report.figures import methods_together, section_figures
 from infohebb.report.style import Drawing
@@ -85,10 +86,11 @@ def rivals(recipe: str) -> str:
 def _beside_the_paper(method: str, family: str, measured: dict[str, Record]) -> tuple[str, str]:
     """Test accuracy of the small network, and the paper's of the large one in the same family."""
     record = measured.get(f"cifar10/{method}/{family}")
-    rows = {row.name: row.published for row in load_recipe(FAMILIES[family])[1].row}
+    rows = {row.name: row for row in load_recipe(FAMILIES[family])[1].row}
     wide = WIDE if family == "sgd+divnorm" else WIDE[2:]  # there the paper's pHSIC rows have grouping alone
-    published = next((rows[name] for mode in wide if (name := f"cifar10/{method}/{mode}") in rows), None)
-    return (f"{record.final['test_accuracy']:.2f}" if record else "–"), (f"{published:.1f}" if published else "–")
+    row = next((rows[name] for mode in wide if (name := f"cifar10/{method}/{mode}") in rows), None)
+    paper = units.published(row and row.published, sd=row and row.published_sd)
+    return (f"{record.final['test_accuracy']:.2f}" if record else "–"), paper
 
 
 def figures(name: str) -> str:

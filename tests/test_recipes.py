@@ -7,7 +7,7 @@ import pytest
 
 from infohebb import train
 from infohebb.data import random_like
-from infohebb.errors import RecipeError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
+from infohebb.errors import MismatchError, RecipeError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
 from infohebb.experiments.build import build_network, build_rule, check_config
 from infohebb.experiments.recipe import SECTIONS, load_recipe, override, parse_recipe, recipe_names
 from infohebb.experiments.run import Options, jobs
@@ -18,7 +18,7 @@ SHAPES = {
     "mnist": (1, 28, 28),
     "fashion_mnist": (1, 28, 28),
     "kmnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
+    **dict.fromkeys(("cifar10", "cifar100"), (3, 32, 32)),
     **dict.fromkeys(("xor", "xor_255", "linear", "linear_255"), (2,)),
 }
 WITH_OBJECTIVE = ("KernelizedBottleneck", "LayerwiseClassification", "HSICBottleneck")
@@ -213,6 +213,16 @@ def test_the_smoke_recipe_has_the_columns_of_table_1(rows):
 GOOD = 'title = "t"\n[base]\nrule = { name = "Backprop" }\n[[row]]\nname = "a/b/c"\n'
 
 
+def test_a_published_deviation_needs_its_number():
+    given = parse_recipe((GOOD + "published = 97.62\npublished_sd = 0.12\n").encode(), "t").row[0]
+    assert (given.published, given.published_sd) == (97.62, 0.12)
+    assert parse_recipe(GOOD.encode(), "t").row[0].published_sd is None
+    with pytest.raises(RecipeError, match=r"^t: row 'a/b/c': published_sd is of no published number; give both"):
+        parse_recipe((GOOD + "published_sd = 0.12\n").encode(), "t")
+    with pytest.raises(WrongTypeError, match=r"published_sd = -0\.1"):
+        parse_recipe((GOOD + "published = 97.62\npublished_sd = -0.1\n").encode(), "t")
+
+
 def test_a_row_is_laid_over_the_base():
     text = """
     title = "t"
@@ -317,6 +327,9 @@ def test_settings_are_toml_or_plain_words():
         (WrongTypeError, "rule: gamma = '2'", 'rule.gamma="2"'),
         (WrongTypeError, "training: milestones", "training.milestones=50"),
         (WrongTypeError, "network: widths", "network.widths=[1.5]"),
+        (MismatchError, "data: mnist: mean is given alone; give mean and std, or neither", "data.mean=[0.0]"),
+        (WrongTypeError, "data: mean = 0.5", "data.mean=0.5"),
+        (WrongTypeError, "data: augment = 'no'", "data.augment=no"),
         (WrongTypeError, "--set training: write section.key=value", "training"),
         (WrongTypeError, "write section.key=value", "=3"),
         (WrongTypeError, "write section.key=value", "training..epochs=3"),

@@ -194,7 +194,8 @@ def report(
 
 @data_app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, kmnist or cifar10.")], data_dir: DataDir = None
+    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, kmnist, cifar10 or cifar100.")],
+    data_dir: DataDir = None,
 ) -> None:
     """Download a data set with checksum, or say exactly what to put where."""
     from infohebb.data import fetch

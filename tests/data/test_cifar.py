@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infohebb.data.cifar import read_cifar_batch, read_cifar_split
+from infohebb.data.cifar import CIFAR100, read_cifar_batch, read_cifar_split
 from infohebb.errors import CorruptFileError, MissingDataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)
@@ -35,6 +35,22 @@ def test_a_batch_is_read(tmp_path):
     assert torch.equal(split.inputs.flatten(1), torch.from_numpy(PIXELS))
     assert split.targets.tolist() == LABELS
     assert split.targets.dtype == torch.int64
+
+
+def test_a_batch_of_a_hundred_classes_is_read_by_its_fine_labels(tmp_path):
+    content = {b"data": PIXELS, b"fine_labels": [99, 0, 10], b"coarse_labels": [19, 0, 1], b"filenames": [b"a"] * 3}
+    path = write(tmp_path / "train", pickle.dumps(content, PROTOCOL))
+    split = read_cifar_split(path, labelling=CIFAR100)
+    assert torch.equal(split.inputs.flatten(1), torch.from_numpy(PIXELS))
+    assert split.targets.tolist() == [99, 0, 10]
+    with pytest.raises(CorruptFileError, match="one label for each of its 3 images"):
+        read_cifar_batch(path)
+    path.write_bytes(pickle.dumps({**content, b"fine_labels": [100, 0, 10]}, PROTOCOL))
+    with pytest.raises(CorruptFileError, match=r"whole numbers in 0 \.\. 99"):
+        read_cifar_batch(path, CIFAR100)
+    path.write_bytes(pickle.dumps({**content, b"more": Call(os.system, "mkdir ran")}, PROTOCOL))
+    with pytest.raises(CorruptFileError, match="which no image needs"):
+        read_cifar_batch(path, CIFAR100)
 
 
 def test_batches_follow_each_other(tmp_path):

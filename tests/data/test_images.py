@@ -1,12 +1,14 @@
 import gzip
+import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from infohebb.data import load_images, load_split, random_crop_and_flip
-from infohebb.errors import CorruptFileError, MissingDataError
+from infohebb.data import load, load_images, load_split, normaliser, random_crop_and_flip
+from infohebb.errors import CorruptFileError, MismatchError, MissingDataError
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the training pixels in [0, 1], as widely used
 
@@ -92,3 +94,90 @@ def test_unpacked_files_are_read(idx_data, tmp_path):
         path.unlink()
     data = load_images("mnist", tmp_path / "data", test=False)
     assert torch.equal(data.train.inputs, load_split("mnist", "train", idx_data).inputs)
+
+
+def packed(folder: Path, file: str, samples: int, **labels: list[int]) -> np.ndarray:
+    """A batch file of random images as the CIFAR sets publish them; its pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(samples).integers(0, 256, (samples, 3072), dtype=np.uint8)
+    words = {key.encode(): value for key, value in labels.items()}
+    (folder / file).write_bytes(pickle.dumps({b"data": pixels, **words}, 4))
+    return pixels
+
+
+@pytest.fixture
+def small_cifar100(tmp_path) -> Path:
+    folder = tmp_path / "data" / "cifar-100-python"
+    packed(folder, "train", 4, fine_labels=[99, 1, 0, 7], coarse_labels=[0, 1, 2, 3])
+    packed(folder, "test", 2, fine_labels=[5, 98], coarse_labels=[4, 19])
+    return tmp_path / "data"
+
+
+def test_cifar100(small_cifar100):
+    data = load("cifar100", small_cifar100)
+    assert data.test is not None
+    assert (data.train.targets.tolist(), data.test.targets.tolist()) == ([99, 1, 0, 7], [5, 98])
+    assert (data.input_shape, data.classes, data.outputs) == ((3, 32, 32), 100, 100)
+    assert data.augment is random_crop_and_flip
+    assert load("cifar100", small_cifar100, test=False).test is None
+
+
+def test_missing_cifar100_says_what_to_put_where(tmp_path):
+    with pytest.raises(MissingDataError) as caught:
+        load("cifar100", tmp_path)
+    assert str(caught.value) == (
+        f"cifar100: {tmp_path}/cifar-100-python lacks train, test; put cifar-100-python.tar.gz from "
+        f"https://www.cs.toronto.edu/~kriz/ into {tmp_path} and run: infohebb data fetch cifar100 --data-dir {tmp_path}"
+    )
+
+
+def test_a_normalisation_of_one_s_own_replaces_the_published_one(small_cifar100):
+    mean, std = [0.4914, 0.4822, 0.4465], [0.6069, 0.5982, 0.603]
+    data = load("cifar100", small_cifar100, mean=mean, std=std, augment=False)
+    assert data.augment is None
+    batch = data.normalise(data.train.inputs)
+    for channel in range(3):
+        pixels = data.train.inputs[:, channel].double() / 255
+        expected = (pixels - mean[channel]) / std[channel]
+        torch.testing.assert_close(batch[:, channel].double(), expected, rtol=1e-5, atol=1e-6)
+    own = load("cifar100", small_cifar100, mean=mean, std=std)
+    assert own.augment is random_crop_and_flip
+    published = load("cifar100", small_cifar100, augment=False)
+    assert published.augment is None
+    assert not torch.equal(published.normalise(data.train.inputs), batch)
+
+
+def test_pixels_may_stay_in_zero_to_one():
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    scaled = normaliser("mnist", [0.0], [1.0])(grey)
+    assert (float(scaled.min()), float(scaled.max())) == (0, 1)
+    torch.testing.assert_close(scaled.flatten().double(), torch.arange(256) / 255.0, check_dtype=False)
+
+
+def test_augment_true_augments_nothing_that_is_not_augmented(small_cifar100, idx_data):
+    assert load("mnist", idx_data, test=False, augment=True).augment is None
+    assert load("mnist", idx_data, test=False, mean=[0.0], std=[1.0]).normalise is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "options"),
+    [
+        ("mnist", "mnist: mean is given alone; give mean and std, or neither", {"mean": [0.0]}),
+        ("mnist", "mnist: std is given alone", {"std": [1.0]}),
+        (
+            "mnist",
+            r"mnist: mean = \[0.0, 0.0\] for images of 1 channel; give one number for each",
+            {"mean": [0.0, 0.0], "std": [1.0]},
+        ),
+        ("cifar100", r"std = \[1.0\] for images of 3 channels", {"mean": [0.0, 0.0, 0.0], "std": [1.0]}),
+        ("mnist", r"mnist: std = \[0.0\]: give numbers above 0", {"mean": [0.0], "std": [0.0]}),
+        ("mnist", r"mnist: std = \[-1.0\]: give numbers above 0", {"mean": [0.0], "std": [-1.0]}),
+        ("mnist", r"mnist: std = \[nan\]: give a list of numbers", {"mean": [0.0], "std": [float("nan")]}),
+        ("digits", "digits is no set of raw images, to be .*; leave out mean", {"mean": [0.0], "std": [1.0]}),
+        ("blobs", "blobs is no set of raw images, to be .*; leave out augment", {"augment": False}),
+    ],
+)
+def test_settings_that_do_not_fit_the_images_are_named_before_files_are_read(tmp_path, name, words, options):
+    with pytest.raises(MismatchError, match=words) as caught:
+        load(name, tmp_path / "nowhere", **options)
+    assert "\n" not in str(caught.value)

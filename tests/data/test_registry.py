@@ -6,9 +6,9 @@ from infohebb.errors import UnknownNameError
 
 
 def test_names():
-    images = ["cifar10", "fashion_mnist", "kmnist", "mnist"]
+    images = ["cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist"]
     assert names() == sorted([*images, "blobs", "digits", "linear", "linear_255", "xor", "xor_255"])
-    assert set(SOURCES) == {"cifar10", "fashion_mnist", "kmnist", "mnist"}
+    assert set(SOURCES) == set(images)
 
 
 @pytest.mark.parametrize("name", ["blobs", "digits"])

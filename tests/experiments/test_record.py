@@ -8,8 +8,8 @@ from infohebb.errors import CorruptFileError, RecordConflictError
 from infohebb.experiments.record import Record, read_record, read_records, record_path, write_record
 
 KEYS = {
-    "recipe", "row", "seed", "published", "final", "curves", "config", "versions", "commit", "device", "wall_seconds",
-    "peak_memory_bytes", "peak_memory_method", "origin", "overrides", "side_by_side",
+    "recipe", "row", "seed", "published", "published_sd", "final", "curves", "config", "versions", "commit", "device",
+    "wall_seconds", "peak_memory_bytes", "peak_memory_method", "origin", "overrides", "side_by_side",
 }  # fmt: skip
 
 
@@ -41,6 +41,14 @@ def test_a_record_is_read_back_as_it_was_written(tmp_path):
     assert again.path == path
     assert again.model_dump() == record.model_dump()
     assert [entry.name for entry in path.parent.iterdir()] == ["seed3.json"]
+
+
+def test_records_from_before_a_published_deviation_are_read(tmp_path):
+    path = write_record(make(published=98.0), tmp_path / "seed3.json")
+    words = json.loads(path.read_text())
+    del words["published_sd"]
+    path.write_text(json.dumps(words))
+    assert (read_record(path).published, read_record(path).published_sd) == (98.0, None)
 
 
 def test_a_validation_run_has_a_place_of_its_own(tmp_path):

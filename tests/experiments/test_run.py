@@ -1,6 +1,7 @@
 """Runs: each row and seed once, skipped where its record exists, never mixed."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -22,7 +23,8 @@ from infohebb.errors import (
 from infohebb.experiments.build import load_network
 from infohebb.experiments.recipe import parse_recipe
 from infohebb.experiments.record import read_record
-from infohebb.experiments.run import Options, run_recipe
+from infohebb.experiments.run import Options, jobs, run_recipe
+from infohebb.experiments.use import evaluate_checkpoint
 from infohebb.files import held
 from infohebb.training.evaluation import evaluate
 
@@ -50,7 +52,14 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
     assert record.wall_seconds == pytest.approx(sum(record.curves["seconds"]))
     defaults = {"milestones": [], "factor": 0.25, "precision": "fp32", "channels_last": False, "compiled": False}
     defaults |= {"cuda_graphs": False, "side_by_side": False}
-    defaults |= {"order": "random", "hold": 1, "order_seed": None, "epoch_samples": None}
+    defaults |= {
+        "order": "random",
+        "hold": 1,
+        "order_seed": None,
+        "epoch_samples": None,
+        "powers": [],
+        "factor_every": None,
+    }
     assert record.config["training"] == {"epochs": 2, "batch": 50, **defaults}
     assert record.config["rule"].items() >= {"name": "KernelizedBottleneck", "kernel": "cosine", "gamma": 2.0}.items()
     assert backprop.config["rule"] == {"name": "Backprop", "loss": None}
@@ -65,6 +74,40 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
         assert set(arrays) == wanted
         assert not np.array_equal(arrays["gram_before_block1"], arrays["gram_after_block1"])
     assert record.pictures.stat().st_size <= 200_000
+
+
+def test_rows_that_prepare_the_same_images_otherwise_each_have_their_own(go, nowhere):
+    folder, drawn = nowhere / "data" / "cifar-100-python", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for file in ("train", "test"):
+        labels = drawn.integers(0, 100, 40)
+        pixels = (drawn.integers(0, 100, (40, 3072)) + labels[:, None]).astype(np.uint8)
+        (folder / file).write_bytes(pickle.dumps({b"data": pixels, b"fine_labels": labels.tolist()}, 4))
+    row = 'name = "cifar100/backprop/{}"\nrule = {{ name = "Backprop" }}\noptimizer = {{ lr = {{ readout = 0.05 }} }}\n'
+    own = ", mean = [0.5, 0.5, 0.5], std = [0.25, 0.25, 0.25], augment = false }}"
+    kinds = {"as_published": "}}", "own": own, "own_again": own}
+    rows = [f"[[row]]\n{row}data = {{{{ name = 'cifar100'{kind}\n".format(mode) for mode, kind in kinds.items()]
+    text = TINY.partition("[[row]]")[0] + "".join(rows)
+    published, first, second = go(text, data_dir=nowhere / "data")
+    assert published.config["data"] == {"name": "cifar100"}
+    assert first.config["data"] == {"name": "cifar100", "mean": [0.5] * 3, "std": [0.25] * 3, "augment": False}
+    assert first.curves["train_loss"] == second.curves["train_loss"] != published.curves["train_loss"]
+    assert first.config["shapes"]["outputs"] == 100
+    score = evaluate_checkpoint(first.path.with_suffix(".checkpoint"), data_dir=nowhere / "data")
+    assert score == {"accuracy": first.final["test_accuracy"]}
+    assert [record.row for record in go(text, data_dir=nowhere / "data")] == [
+        record.row for record in (published, first, second)
+    ]
+
+
+def test_a_published_deviation_goes_with_its_number(nowhere):
+    recipe = parse_recipe(
+        TINY.replace("published = 99.5", "published = 99.5\npublished_sd = 0.25").encode(), "tiny.toml"
+    )
+    for settings, wanted in (([], [(99.5, 0.25), (None, None)]), (["training.epochs=1"], [(None, None)] * 2)):
+        found = list(jobs("tiny", recipe, Options(out=nowhere, seeds=[0], settings=settings)))
+        assert [(job.published, job.published_sd) for job in found] == wanted
+        assert [(job.words["published"], job.words["published_sd"]) for job in found] == wanted
 
 
 def test_final_scores_are_those_of_the_checkpoint(go):

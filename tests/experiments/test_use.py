@@ -99,6 +99,8 @@ def test_raw_images_are_normalised_as_the_recipes_data_set_and_numbers_are_not(t
     grey = {"shapes": {"inputs": [1, 28, 28]}, "data": {"name": "mnist"}}
     images = np.array([0, 255], dtype=np.uint8)[:, None].repeat(784, 1)
     assert as_network_input(images, grey, tmp_path).flatten(1).unique(dim=1).tolist() == [[-1.0], [1.0]]
+    unit = {**grey, "data": {"name": "mnist", "mean": [0.0], "std": [1.0]}}
+    assert as_network_input(images, unit, tmp_path).flatten(1).unique(dim=1).tolist() == [[0.0], [1.0]]
     own = {"shapes": {"inputs": [2]}, "data": {"path": "mine.npz"}}
     assert as_network_input(np.array([[3, 4]], dtype=np.uint8), own, tmp_path).tolist() == [[3.0, 4.0]]
 

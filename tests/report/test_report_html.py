@@ -157,6 +157,15 @@ def test_partial_records_make_a_page():
     assert "not recorded" in texts
 
 
+def test_a_published_deviation_is_shown_wherever_its_number_is():
+    records = [make_record(f"{name}/x/1", published=97.62, published_sd=0.12) for name in ("a", "b")]
+    text = page([*records, make_record("a/y/1", published=None)])
+    assert text.count("<td>97.62 ± 0.12</td>") == 2
+    assert text.count("<small>(97.62 ± 0.12)</small>") == 2
+    assert text.count(", published 97.62 ± 0.12</span>") == 2
+    assert "published 97.62 ± 0.12</text>" in text or "<!-- published 97.62 ± 0.12 -->" in text
+
+
 def test_mixed_settings_are_called_out():
     mixed = [make_record(seed=i, epochs=5 + i, config={"training": {"epochs": 5 + i}}) for i in range(2)]
     texts = Page(page(mixed)).texts

@@ -56,6 +56,16 @@ def test_matrix_puts_data_sets_down_and_methods_across(folder):
     assert text.count("Measured (published)") == 1  # one row of errors and one of validation make no matrix
 
 
+def test_a_published_deviation_is_written_beside_its_number():
+    published = [make_record(f"{name}/x/1", published=97.62, published_sd=0.12) for name in ("a", "b")]
+    text = markdown([*published, make_record("b/y/1", published=98.6)])
+    assert cells_of(text, "a/x/1")[1:4] == ["98.12 (1)", "97.62 ± 0.12", "+0.50"]
+    assert "| `a` | 98.12 (97.62 ± 0.12) |  |" in text
+    assert "| `b` | 98.12 (97.62 ± 0.12) | 98.12 (98.6) |" in text
+    (row,) = sections([make_record(published=0.02, published_sd=0.0012, quantity="error")])[0].rows
+    assert row.published_text == "0.02000 ± 0.0012"
+
+
 def test_a_hole_in_the_matrix_stays_empty():
     records = [make_record(row, published=None) for row in ("a/x/1", "a/y/1", "b/x/1")]
     assert "| `b` | 98.12 |  |" in markdown(records)

@@ -22,6 +22,8 @@ OPTIONS = {"dropout": 0.2, "norm": "batch"}  # random numbers and running averag
 OPTIMIZERS = {
     "sgd": {"name": "sgd", "lr": {"local": 0.5, "readout": 0.05}, "momentum": 0.9},
     "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
+    "sgd_then_decay": {"name": "sgd_then_decay", "lr": 0.1, "weight_decay": 0.1, "decay_follows_rate": False},
+    "adam_epsilon_hat": {"name": "adam_epsilon_hat", "lr": 0.01, "weight_decay": {"local": [0.1] * 6, "readout": 0.0}},
 }
 
 
@@ -29,7 +31,7 @@ class PowerFailureError(Exception):
     """The power fails."""
 
 
-def go(folder=None, optimizer="sgd", make=rule, epochs=4, on_batch=None, batch=20):
+def go(folder=None, optimizer="sgd", make=rule, epochs=4, on_batch=None, batch=20, **schedule):
     net, learning = network(**OPTIONS), make()
     if on_batch:
         count, learn = iter(range(1000)), learning.learn
@@ -37,7 +39,7 @@ def go(folder=None, optimizer="sgd", make=rule, epochs=4, on_batch=None, batch=2
     options = OPTIMIZERS[optimizer] if make is rule else {"name": optimizer, "lr": 0.02}
     checkpoints = Checkpoints(folder, {"a": 1}) if folder else None
     settings = {"epochs": epochs, "batch": batch, "milestones": [2], "optimizer": options, "checkpoints": checkpoints}
-    curves = train(net, learning, data(), **settings)
+    curves = train(net, learning, data(), **settings, **schedule)
     del curves["seconds"]
     return weights(net), curves
 
@@ -60,6 +62,23 @@ def test_training_goes_on_to_the_same_bits(tmp_path, optimizer, make):
     resumed, resumed_curves = go(tmp_path, optimizer, make, on_batch=crash_at(6))  # only two epochs are left
     assert same(resumed, whole)
     assert resumed_curves == curves
+
+
+def test_rates_that_fall_within_epochs_go_on_falling_after_a_resume(tmp_path):
+    schedule = {"factor_every": 4, "powers": [[1, 0.9], [3, 0.8]], "factor": 0.5}
+    whole, curves = go(**schedule)  # three steps in an epoch
+    with pytest.raises(PowerFailureError):
+        go(tmp_path, on_batch=crash_at(7), **schedule)
+    resumed, resumed_curves = go(tmp_path, **schedule)
+    assert same(resumed, whole)
+    assert resumed_curves == curves
+    assert curves["learning_rate"]["local"] == pytest.approx(
+        [0.5, 0.5 * 0.9, 0.5 * 0.8**2 * 0.5 * 0.5, 0.5 * 0.8**3 * 0.5 * 0.5**2]  # milestone 2; falls 0, 0, 1, 2
+    )
+    with pytest.raises(CheckpointError, match="another configuration"):
+        go(tmp_path, **{**schedule, "factor_every": 5})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        go(tmp_path, **{**schedule, "powers": [[1, 0.9]]})
 
 
 def test_checkpoints_do_not_change_the_run(tmp_path):
@@ -290,7 +309,7 @@ def test_files_are_what_their_names_say(tmp_path):
     folder = tmp_path / "epoch0001"
     assert zipfile.is_zipfile(folder / "state.pt")
     state = torch.load(folder / "state.pt", weights_only=True)
-    assert set(state) == {"epoch", "curves", "order_seed", "random", "optimizer"}
+    assert set(state) == {"epoch", "curves", "order_seed", "steps", "random", "optimizer"}
     assert json.loads((folder / "config.json").read_text())["a"] == 1
     save_file({}, tmp_path / "empty.safetensors")
     assert load_file(folder / "rule.safetensors") == load_file(tmp_path / "empty.safetensors") == {}

@@ -208,6 +208,32 @@ for one, other in zip(*found, strict=True):
 """
 
 
+FALLING = """
+import copy, functools, torch
+from infohebb import *
+torch.compile = functools.partial(torch.compile, backend="eager")
+torch.manual_seed(0)
+drawn, stats, found = MLP(6, 3, (8,), divisive_norm={"groups": 2}), torch._dynamo.utils.counters["stats"], []
+data = (torch.randn(12, 6), torch.arange(12) % 3)
+options = {"epochs": 6, "batch": 1, "progress": False, "device": "cpu", "factor": 0.5}
+options |= {"factor_every": 5, "powers": [[1, 0.9], [3, 0.8]], "optimizer": {"lr": 0.1, "momentum": 0.9}}
+for compiled in (False, True):
+    network = copy.deepcopy(drawn)
+    train(network, KernelizedBottleneckOnline(), data, compiled=compiled, **options)
+    found.append(list(network.parameters()))
+assert 0 < stats["unique_graphs"] < 10, stats
+for one, other, first in zip(*found, drawn.parameters(), strict=True):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(one, first)
+"""
+
+
+def test_rates_that_change_often_change_in_a_compiled_training_and_need_no_code_of_their_own(tmp_path):
+    process = start(FALLING, tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's own compiler needs a C++ compiler")
 def test_a_stream_learns_in_one_graph(tmp_path):
     process = start(IN_ONE_GRAPH, tmp_path)

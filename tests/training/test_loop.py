@@ -56,6 +56,43 @@ def test_curves_hold_every_epoch():
     assert all(seconds > 0 for seconds in curves["seconds"])
 
 
+def test_rates_follow_milestones_powers_and_steps():
+    net, diary = network(), Diary()
+    batches = [(torch.ones(4, 8), torch.zeros(4, dtype=torch.long))] * 4
+    schedule = {"milestones": [2], "factor": 0.5, "powers": [[2, 0.9], [4, 0.8]], "factor_every": 6}
+    curves = train(net, diary, batches, epochs=5, optimizer={"name": "sgd", "lr": 0.25}, **schedule)
+    biases = [event[2] for event in diary.events if event[0] == "learn"] + [net.readout.bias.detach()]
+    wanted = []
+    for step in range(20):
+        epoch = 1 + step // 4
+        power = [1.0, 0.9, 0.9**2, 0.8**3, 0.8**4][epoch - 1]
+        wanted.append(0.25 * power * 0.5 ** (step // 6) * (0.5 if epoch > 2 else 1.0))
+    for rate, before, after in zip(wanted, biases[:-1], biases[1:], strict=True):
+        torch.testing.assert_close(before - after, torch.full((2,), 2 * rate), rtol=1e-5, atol=1e-6)
+    assert curves["learning_rate"] == {"readout": pytest.approx(wanted[::4], rel=1e-12)}
+
+
+def test_never_is_said_by_none_and_by_zero():
+    for never in (None, 0):
+        curves = train(network(), Diary(), data(), epochs=2, batch=10, factor_every=never)
+        assert curves["learning_rate"] == {"readout": [0.1, 0.1]}
+
+
+def test_a_list_of_rates_has_a_curve_for_each_parameter():
+    options = {"name": "sgd", "lr": {"local": [1.0, 0.5], "readout": 0.05}}
+    curves = train(network(), rule(), data(), epochs=2, batch=25, optimizer=options, milestones=[1], factor=0.5)
+    assert curves["learning_rate"] == {"local.1": [1.0, 0.5], "local.2": [0.5, 0.25], "readout": [0.05, 0.025]}
+
+
+def test_groups_of_a_user_s_own_optimizer_go_by_their_position_or_kind():
+    net, learning = network(), rule()
+    learning.attach(net)
+    groups = learning.groups(net)
+    tables = [{"params": groups["local"]}, {"params": groups["readout"], "kind": "last", "lr": 0.5}]
+    curves = train(net, learning, data(), epochs=1, optimizer=torch.optim.SGD(tables, lr=0.25))
+    assert curves["learning_rate"] == {"group0": [0.25], "last": [0.5]}
+
+
 def test_rules_without_local_objectives_have_no_curves_of_them():
     curves = train(network(), Backprop(), data(), epochs=1)
     assert curves["objective"] == {}

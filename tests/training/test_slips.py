@@ -56,6 +56,19 @@ SLIPS = {
     "go(milestones=5)": "WrongTypeError: training.milestones = 5: give a list of epochs, such as [50, 75]",
     "go(milestones=['5'])": "WrongTypeError: training.milestones = ['5']: give a list of epochs",
     "go(factor=None)": "WrongTypeError: training.factor = None: give a number above 0",
+    "go(powers=0.9)": "WrongTypeError: training.powers = 0.9: give pairs of a first epoch",
+    "go(powers=[1, 0.9])": "WrongTypeError: training.powers = [1, 0.9]: give pairs of a first epoch",
+    "go(powers=[[0, 0.9]])": "WrongTypeError: training.powers = [[0, 0.9]]: give pairs of a first epoch",
+    "go(powers=[[1, 0]])": "WrongTypeError: training.powers = [[1, 0]]: give pairs of a first epoch",
+    "go(powers=[[3, 0.9], [2, 0.8]])": "WrongTypeError: training.powers = [[3, 0.9], [2, 0.8]]: give pairs",
+    "go(powers=['ab'])": "WrongTypeError: training.powers = ['ab']: give pairs of a first epoch",
+    "go(factor_every=-1)": "WrongTypeError: training.factor_every = -1: give a whole number of training steps",
+    "go(factor_every=1.5)": "WrongTypeError: training.factor_every = 1.5: give a whole number of training steps",
+    "go(optimizer={'lr': [0.1, 0.2]})": "WrongTypeError: optimizer.lr.readout is [0.1, 0.2]; it must be a number",
+    "go(optimizer={'name': 'sgd_then_decay', 'decay_follows_rate': 'no'})": (
+        "WrongTypeError: optimizer: SGDThenDecay says: decay_follows_rate is 'no'; give true or false"
+    ),
+    "go(optimizer={'name': 'adam_epsilon_hat', 'eps': 'a'})": "WrongTypeError: optimizer: AdamEpsilonHat says: ",
     "go(precision=16)": "WrongTypeError: training.precision = 16: give fp32 or bf16",
     "go(held_out=None)": "WrongTypeError: held_out = None: give test or validation",
     "go(device=None)": "WrongTypeError: device = None: give auto, cpu or cuda",
@@ -88,6 +101,7 @@ SLIPS = {
 }
 NUMPY = (
     "go(epochs=numpy.int64(1), batch=numpy.int64(4), milestones=[numpy.int64(1)], factor=numpy.float32(0.5),"
+    " powers=[(numpy.int64(1), numpy.float32(0.5))], factor_every=numpy.int64(2),"
     " order_seed=numpy.int64(1), epoch_samples=numpy.int32(7), hold=numpy.int8(1),"
     " seed=numpy.int64(0), checkpoints=Checkpoints('ck'), diagnose=Diagnose(LastLayer(), numpy.int64(1)))"
     " | {'of': len(predict(make(), x, batch=numpy.int64(5)))}"

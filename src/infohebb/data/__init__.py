@@ -5,7 +5,7 @@ from infohebb.data.batches import batches, count_batches
 from infohebb.data.dataset import DataSet, Split, from_arrays, from_npz, read_npz
 from infohebb.data.digits import digits
 from infohebb.data.images import load_images, load_split, normaliser
-from infohebb.data.registry import fetch, load, names
+from infohebb.data.registry import check_preparation, fetch, load, names
 from infohebb.data.streams import Presented, arrange, stream
 from infohebb.data.synthetic import blobs, linear, random_like, xor
 
@@ -16,6 +16,7 @@ __all__ = [
     "arrange",
     "batches",
     "blobs",
+    "check_preparation",
     "count_batches",
     "digits",
     "fetch",

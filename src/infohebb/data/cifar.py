@@ -1,4 +1,4 @@
-"""CIFAR-10's batch files are pickles; these are read without letting them call anything.
+"""The batch files of CIFAR-10 and CIFAR-100 are pickles; these are read without letting them call anything.
 
 A pickle is a program. This reader knows three names, those that a NumPy array needs, and gives it stand-ins that only
 remember what they are handed; every other name ends the reading.
@@ -9,7 +9,7 @@ import math
 import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -20,7 +20,6 @@ from infohebb.data.idx import corrupt
 from infohebb.errors import MissingDataError
 
 SHAPE = (3, 32, 32)  # of one image
-CLASSES = 10
 KNOWN = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -40,22 +39,33 @@ BROKEN = (
 )
 
 
-def read_cifar_split(*batches: Path) -> Split:
-    """Images (n, 3, 32, 32), uint8, with labels (n,), int64 in 0 .. 9, of all `batches` in their order.
+class Labelling(NamedTuple):
+    """Where a batch file has its labels, and of how many classes they are."""
+
+    key: bytes
+    classes: int
+
+
+CIFAR10 = Labelling(b"labels", 10)
+CIFAR100 = Labelling(b"fine_labels", 100)
+
+
+def read_cifar_split(*batches: Path, labelling: Labelling = CIFAR10) -> Split:
+    """Images (n, 3, 32, 32), uint8, with labels (n,), int64 from 0, of all `batches` in their order.
 
     Raises MissingDataError for a file that cannot be read, CorruptFileError for one that is not what it should be.
     """
-    parts = [read_cifar_batch(path) for path in batches]
+    parts = [read_cifar_batch(path, labelling) for path in batches]
     return Split(torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts]))
 
 
-def read_cifar_batch(path: Path) -> Split:
+def read_cifar_batch(path: Path, labelling: Labelling = CIFAR10) -> Split:
     """One batch file, as `read_cifar_split`."""
     content = _unpickle(path)
     if not isinstance(content, dict):
         raise corrupt(path, "it holds no table of data and labels")
     images = _images(content.get(b"data"), path)
-    return Split(images, _labels(content.get(b"labels"), len(images), path))
+    return Split(images, _labels(content.get(labelling.key), len(images), path, labelling.classes))
 
 
 def _images(packed: object, path: Path) -> UInt8[Tensor, "n 3 32 32"]:
@@ -67,11 +77,11 @@ def _images(packed: object, path: Path) -> UInt8[Tensor, "n 3 32 32"]:
     raise corrupt(path, f"its data are not rows of {size} bytes, one for each image")
 
 
-def _labels(labels: object, count: int, path: Path) -> Tensor:
+def _labels(labels: object, count: int, path: Path, classes: int) -> Tensor:
     if not isinstance(labels, list) or len(labels) != count:
         raise corrupt(path, f"it does not have one label for each of its {count} images")
-    if not all(isinstance(label, int) and 0 <= label < CLASSES for label in labels):
-        raise corrupt(path, f"its labels are not all whole numbers in 0 .. {CLASSES - 1}")
+    if not all(isinstance(label, int) and 0 <= label < classes for label in labels):
+        raise corrupt(path, f"its labels are not all whole numbers in 0 .. {classes - 1}")
     return torch.tensor(labels, dtype=torch.int64)
 
 

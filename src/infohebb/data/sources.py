@@ -63,4 +63,11 @@ SOURCES = {
         {"test_batch": "40351d587109b95175f43aff81a1287e"},
         archive=("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
     ),
+    "cifar100": Source(
+        "cifar-100-python",
+        "https://www.cs.toronto.edu/~kriz/",
+        {"train": "16019d7e3df5f24257cddd939b257f8d"},
+        {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        archive=("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    ),
 }

@@ -11,8 +11,16 @@ import torch
 from torch import nn
 
 from infohebb import rules
-from infohebb.data import DataSet, from_npz, load
-from infohebb.errors import CheckpointError, CorruptFileError, RecipeError, UnknownKeyError, UsageError, unknown_name
+from infohebb.data import DataSet, check_preparation, from_npz, load
+from infohebb.errors import (
+    CheckpointError,
+    CorruptFileError,
+    RecipeError,
+    UnknownKeyError,
+    UsageError,
+    naming,
+    unknown_name,
+)
 from infohebb.experiments.recipe import recipe_error
 from infohebb.experiments.studies import STUDIES, Findings
 from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered, LeakyMLP, side_by_side
@@ -24,9 +32,13 @@ from infohebb.training.loop import check_presentation, train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "leaky_mlp": LeakyMLP}
-SHAPES = {"cifar10": (3, 32, 32), **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28))}
+SHAPES = {
+    **dict.fromkeys(("cifar10", "cifar100"), (3, 32, 32)),
+    **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28)),
+}
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
-TRAINING += ("order", "hold", "order_seed", "epoch_samples", "side_by_side")
+TRAINING += ("powers", "factor_every", "order", "hold", "order_seed", "epoch_samples", "side_by_side")
+PREPARATION = ("mean", "std", "augment")
 OPTIMIZER = ("name", "lr", "weight_decay")
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
 CIRCUMSTANCES = ("seed", "validate", "device", "data_dir")  # what a study is given beside its settings
@@ -35,22 +47,39 @@ CIRCUMSTANCES = ("seed", "validate", "device", "data_dir")  # what a study is gi
 def build_data(config: Mapping[str, Any], data_dir: Path | None = None, *, validate: bool = False) -> DataSet:
     """The data set of a recipe; with `validate`, the files of its test set are not read.
 
-    Raises UnknownNameError, UnknownKeyError, WrongTypeError, MissingDataError, CorruptFileError.
+    Raises UnknownNameError, UnknownKeyError, WrongTypeError, MismatchError, MissingDataError, CorruptFileError.
     """
     options = config["data"]
     _check_data(options)
     if "path" in options:
         return from_npz(options["path"], test=not validate)
-    return load(options.get("name", "digits"), data_dir, test=not validate)
+    return load(options.get("name", "digits"), data_dir, test=not validate, **_prepared(options))
 
 
 def _check_data(options: Mapping[str, Any]) -> None:
     check_arguments("data", _data_words, options)
     if "path" in options and "name" in options:
         raise RecipeError(f"data: name {options['name']!r} and path {options['path']!r} exclude each other; give one")
+    prepared = _prepared(options)
+    if "path" in options and prepared:
+        raise RecipeError(f"data: your own arrays are taken as they are; leave out {next(iter(prepared))}")
+    if "path" not in options:
+        with naming("data"):
+            check_preparation(options.get("name", "digits"), **prepared)
 
 
-def _data_words(name: str = "digits", path: str | None = None, md5: str | None = None) -> None:
+def _prepared(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {word: options[word] for word in PREPARATION if word in options}
+
+
+def _data_words(
+    name: str = "digits",
+    path: str | None = None,
+    md5: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    augment: bool = True,
+) -> None:
     """What a recipe's data section may say; `md5` is that of the user's own arrays when they were read."""
 
 

@@ -38,12 +38,14 @@ class Job:
     path: Path
     overrides: Sequence[str] = ()
     origin: str | None = None
+    published_sd: float | None = None
 
     @property
     def words(self) -> dict[str, Any]:
         """What a record says of it."""
-        names = {"recipe": self.recipe, "row": self.row, "seed": self.seed, "published": self.published}
-        return {**names, "origin": self.origin, "overrides": list(self.overrides)}
+        names = {"recipe": self.recipe, "row": self.row, "seed": self.seed}
+        paper = {"published": self.published, "published_sd": self.published_sd}
+        return {**names, **paper, "origin": self.origin, "overrides": list(self.overrides)}
 
     @property
     def is_study(self) -> bool:

@@ -1,5 +1,6 @@
 """One row and seed measured: built, trained, scored."""
 
+from collections.abc import Hashable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from infohebb.training.evaluation import score
 from infohebb.training.loop import Checkpoints, train
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import DataSetSource
+
+Words = tuple[tuple[str, Hashable], ...]
 
 
 class Ground(NamedTuple):
@@ -95,15 +98,16 @@ def final_scores(network: Any, data: DataSet, curves: dict[str, Any], held_out: 
     return ({f"{held_out}_{name}": measured[-1]} if measured else {}) | final
 
 
-def _data_key(job: Job) -> tuple[tuple[tuple[str, str], ...], tuple[int, ...]]:
+def _data_key(job: Job) -> tuple[Words, tuple[int, ...]]:
     """What tells one data set from another: its words, and which version of a file."""
     path = Path(job.config["data"].get("path", ""))
     version = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else ()
-    return tuple(sorted(job.config["data"].items())), version
+    words = {key: tuple(value) if isinstance(value, list) else value for key, value in job.config["data"].items()}
+    return tuple(sorted(words.items())), version
 
 
 @lru_cache(maxsize=1)
-def _data(words: tuple[tuple[str, str], ...], version: tuple[int, ...], folder: Path | None, validate: bool) -> DataSet:
+def _data(words: Words, version: tuple[int, ...], folder: Path | None, validate: bool) -> DataSet:
     """The data set, read once for consecutive rows that use it."""
     del version
     return build_data({"data": dict(words)}, folder, validate=validate)

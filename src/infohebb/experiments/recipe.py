@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -43,6 +43,7 @@ class Row(Sections):
 
     name: str
     published: float | None = None
+    published_sd: Annotated[float, pydantic.Field(ge=0)] | None = None
 
 
 class Recipe(_Strict):
@@ -115,13 +116,19 @@ def parse_recipe(text: bytes, place: str) -> Recipe:
     if twice:
         raise RecipeError(f"{place}: two rows are named {twice[0]!r}")
     for row in recipe.row:
-        others = [section for section in SECTIONS if getattr(row, section)]
-        if others and (row.study or recipe.base.study):
-            raise RecipeError(f"{place}: row {row.name!r}: a study trains no network; leave out {', '.join(others)}")
+        _check_row(row, recipe.base, place)
     for name in names:
         if not all(part.strip(".") and part == part.strip() for part in name.split("/")):
             raise RecipeError(f"{place}: row name {name!r} is no dataset/method/mode")
     return recipe
+
+
+def _check_row(row: Row, base: Sections, place: str) -> None:
+    others = [section for section in SECTIONS if getattr(row, section)]
+    if others and (row.study or base.study):
+        raise RecipeError(f"{place}: row {row.name!r}: a study trains no network; leave out {', '.join(others)}")
+    if row.published_sd is not None and row.published is None:
+        raise RecipeError(f"{place}: row {row.name!r}: published_sd is of no published number; give both")
 
 
 def recipe_error(error: pydantic.ValidationError, place: str) -> RecipeError:

@@ -16,10 +16,10 @@ class Record(pydantic.BaseModel):
 
     `final` and `curves` hold `train_accuracy` and `test_accuracy` (or `validation_accuracy`) in percent; for continuous
     targets `train_error` and `test_error`, mean squared errors. `curves` also holds `epoch`, `samples` seen since the
-    start (windows of a stream), `train_loss`, `seconds`, `learning_rate` by kind of parameter, and `objective`, by
-    block, of lists named after the objective's terms; of a run that was diagnosed also `alignment`: an `epoch` of its
-    own, 0 being before learning, and by layer the `angle` (degrees) and `norm_ratio` of the rule's gradient to
-    backprop's, null where a layer has none. Of a study both hold what it found, by the names that it gives.
+    start (windows of a stream), `train_loss`, `seconds`, `learning_rate` by kind of parameter as an epoch begins, and
+    `objective`, by block, of lists named after the objective's terms; of a run that was diagnosed also `alignment`: an
+    `epoch` of its own, 0 being before learning, and by layer the `angle` (degrees) and `norm_ratio` of the rule's
+    gradient to backprop's, null where a layer has none. Of a study both hold what it found, by the names that it gives.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid")
@@ -28,6 +28,7 @@ class Record(pydantic.BaseModel):
     row: str
     seed: int
     published: float | None
+    published_sd: float | None = None
     final: dict[str, float]
     curves: dict[str, Any]
     config: dict[str, Any]

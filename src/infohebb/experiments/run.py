@@ -37,7 +37,8 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
     """
     changed = options.arrays is not None or any(not text.startswith(HOW_COMPUTED) for text in options.settings)
     for row in _chosen(recipe, options):
-        title, published = row.name, None if changed else row.published
+        title = row.name
+        published, sd = (None, None) if changed else (row.published, row.published_sd)
         with _naming(f"{name} {title}"):
             config = override(recipe.config(row), options.settings)
             if "study" in config and (options.arrays is not None or options.diagnose is not None):
@@ -50,7 +51,7 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
             if not 0 <= seed < 2**63:
                 raise WrongTypeError(f"seed {seed} cannot be drawn from; take one from 0 to {2**63 - 1}")
             path = record_path(options.out, name, title, seed, validate=options.validate)
-            yield Job(name, title, seed, published, config, path, options.settings, options.origin)
+            yield Job(name, title, seed, published, config, path, options.settings, options.origin, sd)
 
 
 def _chosen(recipe: Recipe, options: Options) -> list[Row]:

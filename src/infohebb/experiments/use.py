@@ -71,4 +71,6 @@ def as_network_input(inputs: np.ndarray, config: dict[str, Any], path: Path) -> 
     if inputs.dtype.kind not in "fiub" or inputs.ndim < 1 or inputs[:1].size != np.prod(shape):
         raise MismatchError(f"{path}: x is {inputs.dtype}{list(inputs.shape)}; the network takes numbers (n, {shape})")
     samples = torch.from_numpy(np.ascontiguousarray(inputs)).reshape(-1, *shape)
-    return normaliser(config["data"].get("name", ""))(samples) if inputs.dtype == np.uint8 else samples.float()
+    words = config["data"]
+    normalise = normaliser(words.get("name", ""), words.get("mean"), words.get("std"))
+    return normalise(samples) if inputs.dtype == np.uint8 else samples.float()

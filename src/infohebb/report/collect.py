@@ -30,6 +30,7 @@ def summarise(records: Sequence[Record], measure: Measure, folder: str = "") -> 
     """The runs of one row as one summary.  Raises UsageError when a seed comes twice."""
     runs = tuple(sorted(records, key=lambda record: record.seed))
     _refuse_twins(runs)
+    published, sd = next(((r.published, r.published_sd) for r in runs if r.published is not None), (None, None))
     return Summary(
         folder=folder,
         recipe=runs[0].recipe,
@@ -39,7 +40,8 @@ def summarise(records: Sequence[Record], measure: Measure, folder: str = "") -> 
         measured=spread(_finals(runs, measure.key)),
         train=spread(_finals(runs, measure.train_key)),
         others={key: spread(_finals(runs, key)) for key in _other_keys(runs, measure)},
-        published=next((run.published for run in runs if run.published is not None), None),
+        published=published,
+        published_sd=sd,
         epochs=tuple(len(run.curves.get("epoch") or ()) for run in runs),
         angles=last_alignment(runs, "angle"),
         ratios=last_alignment(runs, "norm_ratio"),

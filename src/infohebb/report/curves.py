@@ -5,7 +5,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
-from infohebb.report import units
 from infohebb.report.series import Series, block_names, rate_drops, series
 from infohebb.report.style import (
     DARK,
@@ -80,7 +79,7 @@ def draw_curve(axes: Axes, curve: Series | None, label: str, colour: str, line: 
 
 def _published(axes: Axes, row: Summary) -> None:
     if row.published is not None:
-        label = f"published {units.published(row.published, row.measure.quantity)}"
+        label = f"published {row.published_text}"
         axes.axhline(row.published, color=MUTED, linestyle=(0, (1, 1.6)), linewidth=1.6, label=label, zorder=1.5)
 
 

@@ -111,7 +111,7 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("infohebb.report")
     strict = jinja2.StrictUndefined
     found = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    found.filters.update(spread=spread_text, published=units.published, inline=_inline, breakable=_breakable)
+    found.filters.update(spread=spread_text, inline=_inline, breakable=_breakable)
     return found
 
 

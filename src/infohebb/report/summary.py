@@ -81,6 +81,7 @@ class Summary:
     train: Spread | None
     others: dict[str, Spread | None]  # by key: all else that its runs found in the end
     published: float | None
+    published_sd: float | None
     epochs: tuple[int, ...]  # of each record
     angles: dict[str, Spread | None]  # by layer: to backprop's gradient, degrees, when last measured
     ratios: dict[str, Spread | None]  # by layer: of its norm to that of backprop's gradient
@@ -112,6 +113,11 @@ class Summary:
     def layers(self) -> tuple[str, ...]:
         """Of which angles were measured, from the input up."""
         return in_order(self.angles)
+
+    @property
+    def published_text(self) -> str:
+        """The paper's number, and its s.d. if the paper gave one."""
+        return units.published(self.published, self.measure.quantity, self.published_sd)
 
     @property
     def gap(self) -> float | None:

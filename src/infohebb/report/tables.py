@@ -67,7 +67,7 @@ def cells(row: Summary, section: Section) -> list[str]:
     return [
         row.row,
         measured_text(row),
-        units.published(row.published, quantity),
+        row.published_text,
         units.signed(row.gap, quantity),
         *([] if study else [spread_text(row.train, quantity)]),
         *(spread_text(row.others.get(key), key) for key in section.others),
@@ -93,7 +93,7 @@ def matrix_text(row: Summary | None) -> str:
     if row is None:
         return ""
     text = spread_text(row.measured, row.measure.quantity)
-    return text if row.published is None else f"{text} ({units.published(row.published, row.measure.quantity)})"
+    return text if row.published is None else f"{text} ({row.published_text})"
 
 
 def alignment_heads(section: Section) -> list[str]:

@@ -34,8 +34,10 @@ def deviation(value: float, quantity: str = "accuracy") -> str:
     return f"{value:.2f}" if is_percent(quantity) else _plain(value, 2)
 
 
-def published(value: float | None, quantity: str = "accuracy") -> str:
-    """A paper's number: one decimal, or the two that the paper gave."""
+def published(value: float | None, quantity: str = "accuracy", sd: float | None = None) -> str:
+    """A paper's number: one decimal, or two where the paper gave them; with its s.d. as ours are written."""
+    if value is not None and sd is not None:
+        return f"{score(value, quantity)} ± {deviation(sd, quantity)}"
     if value is None or not is_percent(quantity):
         return NOTHING if value is None else f"{value:.4g}".replace("-", "−", value < 0)
     return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"

@@ -37,11 +37,12 @@ LACKING = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 @dataclass(frozen=True)
 class Progress:
-    """What training goes on from: the epochs done, their curves, and what draws the order of samples, if one does."""
+    """What training goes on from: epochs done, curves, what draws the order of samples, if one does, and steps done."""
 
     epoch: int
     curves: dict[str, Any]
     order_seed: int | None = None
+    steps: int = 0
 
 
 def save_checkpoint(
@@ -200,6 +201,6 @@ def resume(
         state = torch.load(found / "state.pt", weights_only=True, map_location="cpu")
         optimizer.load_state_dict(state["optimizer"])
         restore_random_state(state["random"])
-        return Progress(state["epoch"], state["curves"], state["order_seed"])
+        return Progress(state["epoch"], state["curves"], state["order_seed"], state["steps"])
     except (*UNREADABLE, *LACKING) as error:
         raise CorruptFileError(f"{found / 'state.pt'} cannot be read; delete {found} to start again") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,9 @@ from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.compiling import compile_step, every_shape_compiled
 from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.diagnose import Alignment, Diagnose, prepare_alignment
-from infohebb.training.epoch import Step, empty_curves, extend_curves, learn_epoch
+from infohebb.training.epoch import Step, Tally, empty_curves, extend_curves, learn_epoch
 from infohebb.training.evaluation import home_of, score
-from infohebb.training.optimizers import check_step, make_optimizer, scale_rates
+from infohebb.training.optimizers import Schedule, check_step, make_optimizer
 from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import (
@@ -54,6 +55,14 @@ class Checkpoints:
         return Checkpoints(self.folder, {**self.config, "settings": settings})
 
 
+def is_powers(given: Any) -> bool:
+    """Whether it is a list of pairs (first epoch, number above 0), the epochs in rising order."""
+    if not isinstance(given, Sequence) or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in given):
+        return False
+    fit = all(is_whole(first) and first >= 1 and is_number(base) and base > 0 for first, base in given)
+    return fit and all(one[0] < other[0] for one, other in itertools.pairwise(given))
+
+
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument of `train` may be, and in words
     "training.epochs": (lambda epochs: is_whole(epochs) and epochs >= 1, "a whole number of at least 1"),
     "training.batch": (is_whole, "a whole number of at least 1"),  # `count_batches` looks at its range
@@ -72,6 +81,14 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument
         "a list of epochs, such as [50, 75]",
     ),
     "training.factor": (lambda factor: is_number(factor) and factor > 0, "a number above 0 to multiply rates by"),
+    "training.powers": (
+        is_powers,
+        "pairs of a first epoch, in rising order, and a number above 0, such as [[1, 0.95], [16, 0.9]]",
+    ),
+    "training.factor_every": (
+        lambda steps: steps is None or (is_whole(steps) and steps >= 0),
+        "a whole number of training steps, or None or 0 for never",
+    ),
     "training.precision": (lambda name: str(name) in ("fp32", "bf16"), "fp32 or bf16"),
     "training.channels_last": (lambda given: isinstance(given, bool), "true or false"),
     "training.compiled": (lambda given: isinstance(given, bool), "true or false"),
@@ -111,6 +128,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     optimizer: Mapping[str, Any] | Optimizer | None = None,
     milestones: Sequence[int] = (),
     factor: float = 0.25,
+    powers: Sequence[Sequence[float | int]] = (),
+    factor_every: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     channels_last: bool = False,
     compiled: bool = False,
@@ -132,11 +151,13 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     pass from `order_seed`, or from a number that `seed` draws. `epoch_samples` samples (or windows) make an epoch, over
     the ends of passes; None is one pass.
     `optimizer`: the keyword arguments of `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied
-    by `factor` after each epoch in `milestones`. `precision` is that of the blocks' matrix products; `channels_last`
-    has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only. These and `device`
-    stay the network's afterwards. `compiled` has torch.compile fuse what `learn` does, after a minute or so, and on the
-    CPU with the step of an SGD, Adam or AdamW that is given by name; it too changes rounding only. On a GPU
-    `cuda_graphs` has it replay a compiled step as one graph.
+    by `factor` after each epoch in `milestones`, and after every `factor_every` training steps, counted over epochs;
+    and by `powers`, such as [[1, 0.95], [16, 0.9]]: in epoch e by 0.95^(e - 1), from epoch 16 on by 0.9^(e - 1).
+    `precision` is that of the blocks' matrix products; `channels_last` has convolutional maps lie in memory pixel by
+    pixel, which is faster and changes rounding only. These and `device` stay the network's afterwards. `compiled` has
+    torch.compile fuse what `learn` does, after a minute or so, and on the CPU with the step of an SGD, Adam or AdamW
+    that is given by name, unless `powers` or `factor_every` change its rates often; it too changes rounding only. On a
+    GPU `cuda_graphs` has it replay a compiled step as one graph.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
     and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
@@ -145,9 +166,9 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `network` may be several `side_by_side`: what differs between them is then a list of numbers in the curves, of which
     `split_curves` gives those of one.
     Curves: `epoch`, `samples` seen since the start, `train_loss`, `train_accuracy` (percent, while learning),
-    `test_accuracy` (or `test_error`, `validation_...`), `seconds`, `learning_rate` by kind, `objective` by block, and
-    if asked for `alignment`: its own `epoch`, `angle` (degrees) and `norm_ratio` by layer, None where a layer has no
-    gradient.
+    `test_accuracy` (or `test_error`, `validation_...`), `seconds`, `learning_rate` by kind as an epoch begins,
+    `objective` by block, and if asked for `alignment`: its own `epoch`, `angle` (degrees) and `norm_ratio` by layer,
+    None where a layer has no gradient.
     Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
     """
     check_settings(locals())
@@ -176,6 +197,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         words = {"order": order, "hold": hold, "order_seed": order_seed, "epoch_samples": epoch_samples}
         words |= {"batch": batch, "milestones": [*map(int, milestones)], "factor": float(factor)}
         words |= {
+            "powers": [[int(first), float(base)] for first, base in powers],
+            "factor_every": int(factor_every or 0),
             "precision": precision,
             "channels_last": channels_last,
             "compiled": compiled,
@@ -185,13 +208,12 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         words |= {"rule": _public(rule), "optimizer": _words(stepper)}
         kept = checkpoints and checkpoints.of({**words, "data": source.checksum()})
         alignment = diagnose and prepare_alignment(diagnose, network, rule, source.sample())
-        made_here = not isinstance(optimizer, Optimizer)
-        step = compile_step(rule, stepper, whole=made_here, cuda_graphs=cuda_graphs) if compiled else None
+        whole = not (isinstance(optimizer, Optimizer) or powers or factor_every)  # its code is made anew for each rate
+        step = compile_step(rule, stepper, whole=whole, cuda_graphs=cuda_graphs) if compiled else None
         if order_seed is None and not course.is_plain:
             order_seed = int(torch.randint(2**63 - 1, ()))
-        run = _Run(
-            network, rule, stepper, source, epochs, milestones, factor, held_out, kept, alignment, step, order_seed
-        )
+        schedule = Schedule(milestones, factor, powers, int(factor_every or 0))
+        run = _Run(network, rule, stepper, source, epochs, schedule, held_out, kept, alignment, step, order_seed)
         with every_shape_compiled(network) if compiled else contextlib.nullcontext():
             return run.to_the_end(show=progress)
 
@@ -264,8 +286,7 @@ class _Run:
     optimizer: Optimizer
     source: DataSetSource | StreamSource | LoaderSource
     epochs: int
-    milestones: Sequence[int]
-    factor: float
+    schedule: Schedule
     held_out: str
     checkpoints: Checkpoints | None
     alignment: Alignment | None
@@ -277,18 +298,21 @@ class _Run:
         done = self._resume() or Progress(0, empty_curves(), self.order_seed)
         if done.epoch == 0:
             self._diagnose(0, done.curves)
-        title, per_epoch = type(self.rule).__name__, len(self.source)
+        title, per_epoch, steps = type(self.rule).__name__, len(self.source), done.steps
         with progress_bar(title, per_epoch * self.epochs, per_epoch * done.epoch, show=show) as advance:
             for epoch in range(done.epoch + 1, self.epochs + 1):
                 note = Note(f"epoch {epoch}/{self.epochs}", show=show)
-                self._epoch(epoch, done, lambda tally, note=note: advance(note.after_batch(tally)))
+                steps = self._epoch(epoch, done, steps, lambda tally, note=note: advance(note.after_batch(tally)))
         return done.curves
 
-    def _epoch(self, epoch: int, done: Progress, after_batch: Any) -> None:
+    def _epoch(self, epoch: int, done: Progress, before: int, show: Callable[[Tally], None]) -> int:
+        """Learn for an epoch, `before` steps having been taken; return how many have been now."""
         began, curves = time.perf_counter(), done.curves
-        rates = scale_rates(self.optimizer, epoch, self.milestones, self.factor)
-        steps = self.source.training(epoch, done.order_seed)
-        tally = learn_epoch(self.network, self.rule, self.optimizer, steps, after_batch, self.step)
+        rates = self.schedule.set_rates(self.optimizer, epoch, before)
+        after_batch = self._falling(epoch, before, show) if self.schedule.factor_every else show
+        batches = self.source.training(epoch, done.order_seed)
+        tally = learn_epoch(self.network, self.rule, self.optimizer, batches, after_batch, self.step)
+        steps = before + tally.steps
         pairs = self.source.held_out()
         scored = None
         if pairs is not None:
@@ -298,18 +322,27 @@ class _Run:
         self._diagnose(epoch, curves)
         if self.checkpoints is not None:
             folder, config = self.checkpoints.folder, dict(self.checkpoints.config)
-            save_checkpoint(
-                folder, Progress(epoch, curves, done.order_seed), self.network, self.rule, self.optimizer, config
-            )
+            progress = Progress(epoch, curves, done.order_seed, steps)
+            save_checkpoint(folder, progress, self.network, self.rule, self.optimizer, config)
+        return steps
+
+    def _falling(self, epoch: int, before: int, show: Callable[[Tally], None]) -> Callable[[Tally], None]:
+        """What is done after each step of a training whose rates fall within epochs."""
+
+        def after_batch(tally: Tally) -> None:
+            show(tally)
+            if (before + tally.steps) % self.schedule.factor_every == 0:
+                self.schedule.set_rates(self.optimizer, epoch, before + tally.steps)
+
+        return after_batch
 
     def _diagnose(self, epoch: int, curves: dict[str, Any]) -> None:
         if self.alignment is not None:
             self.alignment.after(epoch, curves)
 
     def _by_kind(self, rates: dict[int, float]) -> dict[str, float]:
-        kinds = list(self.rule.groups(self.network))
-        named = kinds if len(kinds) == len(rates) else [f"group{position}" for position in rates]
-        return dict(zip(named, rates.values(), strict=True))
+        tables = self.optimizer.param_groups
+        return {tables[position].get("kind", f"group{position}"): rate for position, rate in rates.items()}
 
     def _resume(self) -> Progress | None:
         if self.checkpoints is None:
