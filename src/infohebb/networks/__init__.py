@@ -3,6 +3,7 @@
 from infohebb.networks.blocks import Block, DivisiveNorm, Response
 from infohebb.networks.conversion import from_sequential
 from infohebb.networks.convnet import ConvNet
+from infohebb.networks.energy import EquilibriumNetwork
 from infohebb.networks.ensemble import alone, side_by_side
 from infohebb.networks.layered import Layered
 from infohebb.networks.leaky import LeakyMLP
@@ -14,6 +15,7 @@ __all__ = [
     "Block",
     "ConvNet",
     "DivisiveNorm",
+    "EquilibriumNetwork",
     "Layered",
     "LeakyMLP",
     "Residual",

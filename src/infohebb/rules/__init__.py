@@ -4,7 +4,9 @@ import inspect
 
 from infohebb.rules.backprop import Backprop
 from infohebb.rules.base import Diagnostics, LearningRule
+from infohebb.rules.contrastive_similarity_matching import ContrastiveSimilarityMatching
 from infohebb.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from infohebb.rules.equilibrium_propagation import EquilibriumPropagation
 from infohebb.rules.feedback_alignment import FeedbackAlignment
 from infohebb.rules.hsic_bottleneck import HSICBottleneck
 from infohebb.rules.hsic_memory import HSICMemory
@@ -18,8 +20,10 @@ from infohebb.rules.transport import TransportRule
 
 __all__ = [
     "Backprop",
+    "ContrastiveSimilarityMatching",
     "Diagnostics",
     "DirectFeedbackAlignment",
+    "EquilibriumPropagation",
     "FeedbackAlignment",
     "HSICBottleneck",
     "HSICMemory",
