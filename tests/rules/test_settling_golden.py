@@ -5,9 +5,14 @@ import pytest
 import torch
 
 from functional.oracles import GOLDEN
-from infohebb.functional import energy
-from infohebb.networks import EquilibriumNetwork
-from infohebb.rules import ContrastiveSimilarityMatching, EquilibriumPropagation
+from infohebb.functional import energy, predictive
+from infohebb.networks import EquilibriumNetwork, PredictiveCodingNetwork
+from infohebb.rules import (
+    ContrastiveSimilarityMatching,
+    EquilibriumPropagation,
+    PredictiveCoding,
+    PredictiveCodingNudge,
+)
 
 CASES = GOLDEN.parent / "cim"
 KNOWN = {"ep": ["ep_2layer"], "csm": ["csm_2layer"], "pc": ["pc_3layer_adam"], "pcnudge": ["pcnudge_3layer"]}
@@ -85,3 +90,89 @@ def test_nudged_networks_settle_and_learn_as_in_the_reference_code(file, roundin
                     parameter *= 1 - rate / (2 * abs(beta)) if group == "lateral" else 1
         if batch in (0, 9):
             compare(network, case, f"after{batch + 1}", tolerance)
+
+
+def predictive_network(case, nonlinearity):
+    inputs, *widths, outputs = case["arch"].tolist()
+    network = PredictiveCodingNetwork(inputs, outputs, widths, nonlinearity).double()
+    load(network, case)
+    return network
+
+
+def note_settled(monkeypatch, name):
+    """What the rule's network settles to, batch by batch."""
+    noted, settle = [], getattr(predictive, name)
+
+    def noting(*arguments):
+        noted.append(settle(*arguments))
+        return noted[-1]
+
+    monkeypatch.setattr(predictive, name, noting)
+    return noted
+
+
+def compare_values(noted, case, batch, tolerance):
+    for k, values in enumerate(noted[-1].values):
+        close(values.T, case[f"z_{k}"][batch], tolerance, f"z_{k}, batch {batch}")
+
+
+class PublishedAdam:
+    """Epsilon is added to √v before the bias correction, which is a factor of the rate."""
+
+    def __init__(self, parameters, rate):
+        self.parameters, self.rate, self.steps = list(parameters), rate, 0
+        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
+
+    def step(self):
+        self.steps += 1
+        rate = self.rate * (1 - 0.999**self.steps) ** 0.5 / (1 - 0.9**self.steps)
+        for parameter, (m, v) in zip(self.parameters, self.moments, strict=True):
+            m.lerp_(parameter.grad, 0.1)
+            v.lerp_(parameter.grad.square(), 0.001)
+            parameter.data -= rate * m / (v.sqrt() + 1e-8)
+
+
+@pytest.mark.parametrize("rounding", [False, True])
+@pytest.mark.parametrize("file", files("pc"))
+def test_clamped_predictive_coding_is_that_of_the_reference_code(file, rounding, monkeypatch):
+    case, tolerance = golden(file), 1e-12 if rounding else 1e-6
+    network = predictive_network(case, "sigmoid")
+    rule, noted = (
+        PredictiveCoding(float(case["neural_lr"]), int(case["T"])),
+        note_settled(monkeypatch, "settle_clamped"),
+    )
+    rule.attach(network)
+    kind = {"adam": PublishedAdam, "sgd": torch.optim.SGD}[case["optimizer"].lower()]
+    optimizer = kind(network.parameters(), float(case["lr"]))
+    for batch, (x, labels) in enumerate(zip(case["X"].mT.contiguous(), case["Y"], strict=True)):
+        rounded = (0.94 * torch.eye(network.outputs, dtype=x.dtype)[labels] + 0.03).float().double()
+        rule.learn(network, x, rounded if rounding else labels)
+        optimizer.step()
+        compare_values(noted, case, batch, tolerance)
+        energy_after = network.energy(x, noted[-1].values).mean()
+        close(-energy_after, case["neg_energy_mean"][batch], tolerance, f"energy, batch {batch}")
+        if batch in (0, 9):
+            compare(network, case, f"after{batch + 1}", tolerance)
+
+
+@pytest.mark.parametrize("file", files("pcnudge"))
+def test_nudged_predictive_coding_is_that_of_the_reference_code(file, monkeypatch):
+    case = golden(file)
+    network = predictive_network(case, "relu")
+    rule = PredictiveCodingNudge(step=float(case["neural_lr"]), steps=int(case["T"]))
+    noted = note_settled(monkeypatch, "settle_nudged")
+    optimizer = torch.optim.SGD(network.parameters(), float(case["lr"]))
+    for batch, (x, labels) in enumerate(zip(case["X"].mT.contiguous(), case["Y"], strict=True)):
+        rule.nudge = case["lambdas"][batch].item()
+        rule.attach(network)
+        rule.learn(network, x, labels)
+        optimizer.step()
+        compare_values(noted, case, batch, 1e-12)
+        if batch in (0, 9):
+            compare(network, case, f"after{batch + 1}", 1e-12)
+
+
+def test_no_golden_case_of_these_methods_is_forgotten():
+    others = ("box_", "sparse_", "init_")
+    here = {path.stem for path in CASES.glob("*.npz") if not path.stem.startswith(others)}
+    assert here <= {file for kind in KNOWN for file in files(kind)}

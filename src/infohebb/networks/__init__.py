@@ -8,6 +8,7 @@ from infohebb.networks.ensemble import alone, side_by_side
 from infohebb.networks.layered import Layered
 from infohebb.networks.leaky import LeakyMLP
 from infohebb.networks.mlp import MLP
+from infohebb.networks.predictive_coding import PredictiveCodingNetwork
 from infohebb.networks.residual import Residual
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EquilibriumNetwork",
     "Layered",
     "LeakyMLP",
+    "PredictiveCodingNetwork",
     "Residual",
     "Response",
     "alone",

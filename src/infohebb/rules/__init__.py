@@ -15,6 +15,8 @@ from infohebb.rules.kernelized_bottleneck_online import KernelizedBottleneckOnli
 from infohebb.rules.last_layer import LastLayer
 from infohebb.rules.layered import LayeredRule
 from infohebb.rules.layerwise_classification import LayerwiseClassification
+from infohebb.rules.predictive_coding import PredictiveCoding
+from infohebb.rules.predictive_coding_nudge import PredictiveCodingNudge
 from infohebb.rules.sign_symmetry import SignSymmetry
 from infohebb.rules.transport import TransportRule
 
@@ -33,6 +35,8 @@ __all__ = [
     "LayeredRule",
     "LayerwiseClassification",
     "LearningRule",
+    "PredictiveCoding",
+    "PredictiveCodingNudge",
     "SignSymmetry",
     "TransportRule",
 ]

@@ -1,6 +1,7 @@
 """What rules on settling networks share: let the network settle, then let each synapse learn from what it saw."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,11 @@ class SettlingRule(LearningRule):
 
     @abstractmethod
     def experience(self, network: Any, x: Tensor, wanted: Tensor) -> Experience:
-        """Settle, in as many phases as the rule has. x (m × n), wanted (m × outputs): labels come one-hot."""
+        """Settle, in as many phases as the rule has. x (m × n), wanted (m × outputs): labels come as `say` has them."""
+
+    def say(self, labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
+        """What the output is told to say for labels: one-hot (m × outputs)."""
+        return readout.one_hot(labels, outputs, dtype)
 
     def groups(self, network: Any) -> dict[str, list[Parameter]]:
         """All weights and biases, from the input up, at the `local` rate."""
@@ -46,16 +51,24 @@ class SettlingRule(LearningRule):
         del onset
         check_batch(inputs, targets, network.outputs)
         x = network.receive(inputs)
-        wanted = targets if targets.is_floating_point() else readout.one_hot(targets, network.outputs, x.dtype)
+        wanted = targets.to(x.dtype) if targets.is_floating_point() else self.say(targets, network.outputs, x.dtype)
         answers, signals = self.experience(network, x, wanted)
         for name, given in signals.items():
             assign_gradients(network.get_submodule(name), self.update(given, network.precision))
-        loss = readout.mean_squared_error(answers, wanted).loss
+        loss = readout.mean_squared_error(answers, targets).loss
         return Diagnostics(loss, right_answers(answers, targets), {}, signals if record else {})
 
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: pre × error, over the samples of all phases."""
         return synaptic_gradients(signals, signals["error"], precision)
+
+
+def layer_signals(network: Settling, ends: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Signals]:
+    """What each layer's synapses are given, and its biases: rows at their lower end and of error at their upper."""
+    return {
+        name: {"pre": pre, "error": error, "bias_pre": pre.new_ones(())}
+        for (name, _), (pre, error) in zip(network.named_layers(), ends, strict=True)
+    }
 
 
 def check_nudge(nudge: object) -> None:

@@ -10,7 +10,7 @@ from infohebb.networks import EquilibriumNetwork
 from infohebb.networks.settling import check_counts
 from infohebb.rules.base import Signals
 from infohebb.rules.layered import learning
-from infohebb.rules.settling import SettlingRule, check_nudge, random_sign
+from infohebb.rules.settling import SettlingRule, check_nudge, layer_signals, random_sign
 
 
 class Phases(NamedTuple):
@@ -60,8 +60,4 @@ class TwoPhaseRule(SettlingRule):
 
 def forward_signals(network: EquilibriumNetwork, x: Tensor, phases: Phases) -> dict[str, Signals]:
     """What the synapses between layers are given, and the biases."""
-    ends, one = energy.contrast(x, phases.free, phases.nudged, phases.nudge), x.new_ones(())
-    return {
-        name: {"pre": pre, "error": error, "bias_pre": one}
-        for (name, _), (pre, error) in zip(network.named_layers(), ends, strict=True)
-    }
+    return layer_signals(network, energy.contrast(x, *phases))
