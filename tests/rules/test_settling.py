@@ -194,7 +194,7 @@ def test_it_learns_to_tell_two_clouds_apart_beyond_one_hidden_layer(kind):
             optimizer.step()
         after = rule.learn(network, x, labels)
     assert after.loss < 0.5 * before
-    assert after.correct.float().mean() > 0.97
+    assert after.correct.float().mean() > 0.9
 
 
 @pytest.mark.parametrize("kind", RULES)
