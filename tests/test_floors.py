@@ -29,7 +29,8 @@ FLOORS = {  # the part of the package below `infohebb`: its height
 }
 BLIND = [{"networks", "data"}]  # parts of one floor that do not see each other
 SHARED_BY_RULES = {
-    f"infohebb.rules.{name}" for name in ("base", "circuit", "grouped", "layered", "memories", "transport")
+    f"infohebb.rules.{name}"
+    for name in ("base", "circuit", "grouped", "layered", "memories", "settling", "transport", "two_phases")
 }
 REPORT_READS = {"infohebb.experiments.record"}
 FUNCTIONAL_USES = {"torch", "jaxtyping"} | sys.stdlib_module_names - {"numpy"}

@@ -23,7 +23,18 @@ from infohebb.errors import (
 )
 from infohebb.experiments.recipe import recipe_error
 from infohebb.experiments.studies import STUDIES, Findings
-from infohebb.networks import MLP, ConvNet, DivisiveNorm, Layered, LeakyMLP, side_by_side
+from infohebb.networks import (
+    MLP,
+    ConvNet,
+    CorInfoMaxNetwork,
+    DivisiveNorm,
+    EquilibriumNetwork,
+    Layered,
+    LeakyMLP,
+    PredictiveCodingNetwork,
+    Settling,
+    side_by_side,
+)
 from infohebb.rules import LearningRule
 from infohebb.rules.layered import Loss
 from infohebb.training.checkpoint import load_weights, read_config
@@ -31,7 +42,15 @@ from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import check_presentation, train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "leaky_mlp": LeakyMLP}
+Network = Layered | Settling
+NETWORKS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "convnet": ConvNet,
+    "leaky_mlp": LeakyMLP,
+    "corinfomax": CorInfoMaxNetwork,
+    "equilibrium": EquilibriumNetwork,
+    "predictive_coding": PredictiveCodingNetwork,
+}
 SHAPES = {
     **dict.fromkeys(("cifar10", "cifar100"), (3, 32, 32)),
     **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28)),
@@ -83,7 +102,7 @@ def _data_words(
     """What a recipe's data section may say; `md5` is that of the user's own arrays when they were read."""
 
 
-def build_network(config: Mapping[str, Any], inputs: Sequence[int], outputs: int) -> Layered:
+def build_network(config: Mapping[str, Any], inputs: Sequence[int], outputs: int) -> Network:
     """The network of a recipe for samples of that shape.  Raises UnknownNameError, RecipeError, GroupingError."""
     return _call("network", *_network(config, inputs, outputs))
 
@@ -154,11 +173,17 @@ def _together(side_by_side: bool = False) -> None:
     """What a recipe's training section may say beside the arguments of `train`."""
 
 
+def _beside(network: Network) -> Network:
+    if isinstance(network, Settling):
+        raise RecipeError(f"training.side_by_side: a {type(network).__name__} stands alone; leave it out")
+    return side_by_side([network])
+
+
 def _check_fit(config: Mapping[str, Any], shape: Sequence[int], rates: Mapping[str, Any]) -> None:
     """Hold a rule, and the rates of its kinds of parameters, against a network of shapes without numbers."""
     with torch.device("meta"):
         network = build_network(config, shape, 2)
-        network = side_by_side([network]) if config["training"].get("side_by_side") else network
+        network = _beside(network) if config["training"].get("side_by_side") else network
     rule = build_rule(config)
     rule.attach(network)
     for option, value in rates.items():
@@ -203,7 +228,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load_network(checkpoint: str | Path, network: Layered | None = None) -> Layered:
+def load_network(checkpoint: str | Path, network: Network | None = None) -> Network:
     """The network of a checkpoint that `infohebb run` wrote, with its weights, on the CPU.
 
     A checkpoint of `infohebb.train` does not know how its network was built: give one like it to load the weights into.

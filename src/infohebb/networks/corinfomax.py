@@ -13,7 +13,7 @@ from infohebb.errors import MismatchError, is_number, is_whole, unknown_name
 from infohebb.functional import dynamics
 from infohebb.functional.dynamics import Compartments, Current, Schedule
 from infohebb.functional.products import product
-from infohebb.networks.settling import Settling
+from infohebb.networks.settling import Settling, check_counts
 
 
 class Synapses(nn.Module):
@@ -76,7 +76,7 @@ class CorInfoMaxNetwork(Settling):
         check_positive(epsilon=epsilon, step=step, smallest_step=smallest_step)
         check_numbers(entropy_gain=entropy_gain, leak=leak, step_decay=step_decay)
         check_stable(max(step, smallest_step), epsilon, leak)
-        check_steps(steps=steps)
+        check_counts(steps=steps)
         if schedule not in get_args(Schedule):
             raise unknown_name("schedule", str(schedule), get_args(Schedule))
         self.epsilon, self.entropy_gain, self.leak = epsilon, entropy_gain, leak
@@ -195,6 +195,15 @@ class Presented:
         dynamics.settle(self.rates, currents, self.network.step_sizes(steps), self.multipliers, watch)
         return self.rates.clone()
 
+    def residuals(self) -> list[float]:
+        """How far each layer is from rest where it now is: the mean of |dr| of another sweep, over its step."""
+        before, held = self.rates.clone(), [q if q is None else q.clone() for q in self.multipliers]
+        step = self.network.step
+        dynamics.settle(self.rates, self.currents, [step], held)
+        moved = [float(change.abs().mean()) / step for change in self.network.split(self.rates - before)]
+        self.rates.copy_(before)
+        return moved
+
 
 def draw(sizes: Sequence[int]) -> list[Compartmental]:
     """Layers as the published code draws them from torch's generator: what it draws and throws away, too."""
@@ -235,13 +244,6 @@ def check_stable(step: float, epsilon: float, leak: float) -> None:
             f"step {step} is not stable: with epsilon {epsilon} and leak {leak} it must be below 2/(2/epsilon + leak) "
             f"= {bound:.4g}"
         )
-
-
-def check_steps(**steps: object) -> None:
-    """Raise MismatchError naming what is no count of sweeps."""
-    for name, count in steps.items():
-        if not is_whole(count) or count < 1:  # pyright: ignore[reportOperatorIssue]
-            raise MismatchError(f"{name} {count!r}: give a whole number of sweeps, at least 1")
 
 
 def check_positive(**numbers: object) -> None:

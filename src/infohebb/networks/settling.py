@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infohebb.errors import MismatchError, NonFiniteDataError
+from infohebb.errors import MismatchError, NonFiniteDataError, is_number, is_whole
 from infohebb.functional.products import Precision
 from infohebb.networks.parts import check_sizes
 
@@ -64,3 +64,20 @@ class Settling(nn.Module, ABC):
     @abstractmethod
     def predict(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m outputs"]:
         """What the output neurons say at rest, of rows of numbers."""
+
+
+def check_steps(step: object, below: float, **counts: object) -> None:
+    """Raise MismatchError for a step that is no number above 0 and below that bound, or counts of steps that are none.
+
+    At the bound a neuron that nothing drives no longer comes to rest.
+    """
+    if not is_number(step) or not 0 < step < below:  # pyright: ignore[reportOperatorIssue]
+        raise MismatchError(f"step {step!r}: give a number above 0 and below {below:g}, from where on nothing settles")
+    check_counts(**counts)
+
+
+def check_counts(**counts: object) -> None:
+    """Raise MismatchError for a number of steps that is no whole number of at least 1."""
+    for name, count in counts.items():
+        if not is_whole(count) or count < 1:  # pyright: ignore[reportOperatorIssue]
+            raise MismatchError(f"{name} {count!r}: give a whole number of at least 1")

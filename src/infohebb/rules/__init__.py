@@ -4,8 +4,10 @@ import inspect
 
 from infohebb.rules.backprop import Backprop
 from infohebb.rules.base import Diagnostics, LearningRule
+from infohebb.rules.contrastive_similarity_matching import ContrastiveSimilarityMatching
 from infohebb.rules.corinfomax import CorInfoMax
 from infohebb.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from infohebb.rules.equilibrium_propagation import EquilibriumPropagation
 from infohebb.rules.feedback_alignment import FeedbackAlignment
 from infohebb.rules.hsic_bottleneck import HSICBottleneck
 from infohebb.rules.hsic_memory import HSICMemory
@@ -14,14 +16,18 @@ from infohebb.rules.kernelized_bottleneck_online import KernelizedBottleneckOnli
 from infohebb.rules.last_layer import LastLayer
 from infohebb.rules.layered import LayeredRule
 from infohebb.rules.layerwise_classification import LayerwiseClassification
+from infohebb.rules.predictive_coding import PredictiveCoding
+from infohebb.rules.predictive_coding_nudge import PredictiveCodingNudge
 from infohebb.rules.sign_symmetry import SignSymmetry
 from infohebb.rules.transport import TransportRule
 
 __all__ = [
     "Backprop",
+    "ContrastiveSimilarityMatching",
     "CorInfoMax",
     "Diagnostics",
     "DirectFeedbackAlignment",
+    "EquilibriumPropagation",
     "FeedbackAlignment",
     "HSICBottleneck",
     "HSICMemory",
@@ -31,6 +37,8 @@ __all__ = [
     "LayeredRule",
     "LayerwiseClassification",
     "LearningRule",
+    "PredictiveCoding",
+    "PredictiveCodingNudge",
     "SignSymmetry",
     "TransportRule",
 ]

@@ -106,6 +106,15 @@ class LearningRule(nn.Module, ABC):
         The very function that `learn` calls.
         """
 
+    def watch(self, network: Any, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
+        """Numbers to follow over training, by measure and layer: what `train` asks for before it and after each epoch.
+
+        Of some training samples, always the same. Changes nothing. Raises DivergenceError, naming layer and mend, for a
+        network that there is no sense in training on.
+        """
+        del network, inputs, targets
+        return {}
+
     def finish(self, parameters: Iterable[Parameter]) -> None:
         """Last change to the gradients, after they are summed over devices and before the step."""
         del parameters

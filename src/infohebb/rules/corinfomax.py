@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from infohebb.errors import MismatchError, is_number, unknown_name
-from infohebb.functional.correlation import exact_running_inverse, running_inverse
-from infohebb.networks.corinfomax import CorInfoMaxNetwork, Presented, check_steps
+from infohebb.errors import DivergenceError, MismatchError, is_number, unknown_name
+from infohebb.functional.alignment import angle
+from infohebb.functional.correlation import (
+    captured_information,
+    correlative_information,
+    exact_running_inverse,
+    running_inverse,
+)
+from infohebb.networks.corinfomax import CorInfoMaxNetwork, Presented
+from infohebb.networks.settling import check_counts
 from infohebb.rules.base import Signals
-from infohebb.rules.settling import Experience, SettlingRule, check_nudge, random_sign
+from infohebb.rules.settling import SAME, Experience, SettlingRule, check_nudge, random_sign
 
 RECURSIONS = {"published": running_inverse, "exact": exact_running_inverse}
 
@@ -49,7 +56,7 @@ class CorInfoMax(SettlingRule):
         """Check network and settings."""
         super().attach(network)
         check_nudge(self.nudge)
-        check_steps(nudged_steps=self.nudged_steps)
+        check_counts(nudged_steps=self.nudged_steps)
         if self.phases not in (2, 3):
             raise MismatchError(f"phases {self.phases!r}: give 2, or 3 for a nudge to each side")
         if not is_number(self.forgetting) or not 0 < self.forgetting < 1:
@@ -64,6 +71,36 @@ class CorInfoMax(SettlingRule):
         feedback = [layer.feedback.weight for layer in layers if layer.feedback is not None]
         kinds = {"forward": forward, "feedback": feedback}
         return {kind: [p for p in listed if p.requires_grad] for kind, listed in kinds.items() if listed}
+
+    @torch.no_grad()
+    def watch(self, network: CorInfoMaxNetwork, inputs: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:
+        """Where the free phase ends, by layer: rates, what is left to settle, angles and information between layers.
+
+        `angle` (degrees) lies between the weights that read a hidden layer and those that feed it back. `information`
+        (nats) is what a layer and the one below it say of each other, `forward` and `backward` how much of that the
+        weights in that direction capture. `residual` is the mean of |dr|/dt there.
+        """
+        super().watch(network, inputs, targets)
+        x = network.receive(inputs)
+        shown = Presented(network, x)
+        states = [x, *network.split(shown.settle(network.steps))]
+        refuse_silence(states)
+        names = [name for name, _ in network.named_layers()]
+        found = {"rate": by_name(names, [float(state.mean()) for state in states[1:]])}
+        found["residual"] = by_name(names, shown.residuals())
+        found["angle"] = {name: float(angle(forward, back.mT)) for name, forward, back in network.both_ways()}
+        layers = list(network.compartmental())
+        for place, (below, above) in enumerate(pairwise(state.double() for state in states)):
+            weights, back = layers[place].feedforward.weight.double(), layers[place - 1].feedback if place else None
+            measured = {
+                "information": correlative_information(below, above, network.epsilon),
+                "forward": captured_information(below, above, weights, network.epsilon),
+            }
+            if back is not None:
+                measured["backward"] = captured_information(above, below, back.weight.double(), network.epsilon)
+            for measure, value in measured.items():
+                found.setdefault(measure, {})[names[place]] = float(value)
+        return found
 
     def experience(self, network: CorInfoMaxNetwork, x: Tensor, wanted: Tensor) -> Experience:
         """Settle free, nudged and perhaps nudged to the other side; the inverse correlations then move on."""
@@ -80,6 +117,21 @@ class CorInfoMax(SettlingRule):
             inverse = layer.inverse_correlation
             recursion(inverse, rates, self.forgetting, out=inverse)
         return Experience(free[:, network.columns[-1]], signals)
+
+
+def refuse_silence(states: list[Tensor]) -> None:
+    """Raise DivergenceError naming a hidden layer whose rates have come to be the same, whatever it is shown."""
+    for place, rates in enumerate(states[1:-1]):
+        if len(rates) > 1 and bool((rates.amax(0) - rates.amin(0) < SAME).all()):
+            raise DivergenceError(
+                f"layers.{place} has collapsed: its rates are the same for every sample; lower optimizer.lr.forward or "
+                "the network's step"
+            )
+
+
+def by_name(names: list[str], values: list[float]) -> dict[str, float]:
+    """Values of layers by their names."""
+    return dict(zip(names, values, strict=True))
 
 
 def contrast(network: CorInfoMaxNetwork, x: Tensor, a: Tensor, b: Tensor, share: float) -> dict[str, Signals]:

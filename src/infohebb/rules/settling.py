@@ -1,18 +1,22 @@
 """What rules on settling networks share: let the network settle, then let each synapse learn from what it saw."""
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from infohebb.errors import MismatchError, is_number
+from infohebb.errors import DivergenceError, MismatchError, is_number
 from infohebb.functional import readout
 from infohebb.functional.products import Precision
 from infohebb.networks.settling import Settling
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
 from infohebb.rules.layered import assign_gradients, learning, synaptic_gradients
+
+SAME = 1e-6  # difference of rates
 
 
 class Experience(NamedTuple):
@@ -32,7 +36,11 @@ class SettlingRule(LearningRule):
 
     @abstractmethod
     def experience(self, network: Any, x: Tensor, wanted: Tensor) -> Experience:
-        """Settle, in as many phases as the rule has. x (m × n), wanted (m × outputs): labels come one-hot."""
+        """Settle, in as many phases as the rule has. x (m × n), wanted (m × outputs): labels come as `say` has them."""
+
+    def say(self, labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
+        """What the output is told to say for labels: one-hot (m × outputs)."""
+        return readout.one_hot(labels, outputs, dtype)
 
     def groups(self, network: Any) -> dict[str, list[Parameter]]:
         """All weights and biases, from the input up, at the `local` rate."""
@@ -46,16 +54,49 @@ class SettlingRule(LearningRule):
         del onset
         check_batch(inputs, targets, network.outputs)
         x = network.receive(inputs)
-        wanted = targets if targets.is_floating_point() else readout.one_hot(targets, network.outputs, x.dtype)
+        wanted = targets.to(x.dtype) if targets.is_floating_point() else self.say(targets, network.outputs, x.dtype)
         answers, signals = self.experience(network, x, wanted)
         for name, given in signals.items():
             assign_gradients(network.get_submodule(name), self.update(given, network.precision))
-        loss = readout.mean_squared_error(answers, wanted).loss
+        loss = readout.mean_squared_error(answers, targets).loss
+        if loss.device.type == "cpu" and not torch.compiler.is_compiling() and not math.isfinite(float(loss)):
+            raise diverged(network, signals)
         return Diagnostics(loss, right_answers(answers, targets), {}, signals if record else {})
+
+    @torch.no_grad()
+    def watch(self, network: Any, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
+        """Refuse a network whose output has come to say the same, whatever it is shown."""
+        del targets
+        answers = network(inputs)
+        if len(answers) > 1 and bool((answers.amax(0) - answers.amin(0) < SAME).all()):
+            raise DivergenceError(
+                f"layers.{len(network.layers) - 1}, the output, has collapsed: it says the same of every sample; "
+                f"lower optimizer.lr or the network's step"
+            )
+        return {}
 
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: pre × error, over the samples of all phases."""
         return synaptic_gradients(signals, signals["error"], precision)
+
+
+def diverged(network: Settling, signals: dict[str, Signals]) -> DivergenceError:
+    """What to say of an answer that is not finite: the first layer with such a weight, or the first such signal."""
+    weights = {name: list(layer.parameters()) for name, layer in network.named_layers()}
+    given = {name: list(each.values()) for name, each in signals.items()}
+    for what, tensors in (("weight", weights), ("rate", given)):
+        for name, listed in tensors.items():
+            if not all(bool(tensor.isfinite().all()) for tensor in listed):
+                return DivergenceError(f"{name}: a {what} is not finite; lower optimizer.lr or the network's step")
+    return DivergenceError("the output's rates are not finite; lower optimizer.lr or the network's step")
+
+
+def layer_signals(network: Settling, ends: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Signals]:
+    """What each layer's synapses are given, and its biases: rows at their lower end and of error at their upper."""
+    return {
+        name: {"pre": pre, "error": error, "bias_pre": pre.new_ones(())}
+        for (name, _), (pre, error) in zip(network.named_layers(), ends, strict=True)
+    }
 
 
 def check_nudge(nudge: object) -> None:

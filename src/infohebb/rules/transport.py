@@ -12,6 +12,7 @@ from infohebb.functional.products import Precision
 from infohebb.networks import Block, Layered, Response
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, right_answers
 from infohebb.rules.layered import (
+    Loss,
     SynapticStep,
     assign_gradients,
     at_nonlinearity,
@@ -52,6 +53,7 @@ class TransportRule(LearningRule):
 
     global_error = True
     update_locking = True
+    loss: Loss | None = None
 
     @abstractmethod
     def feedback_weight(self, position: int, layer: Block | nn.Linear) -> Tensor:
@@ -70,7 +72,7 @@ class TransportRule(LearningRule):
         check_fit(network, inputs, targets)
         passed, x = climb(network, inputs)
         logits = network.read_out(x)
-        loss, signals = readout_signals(x, logits, targets)
+        loss, signals = readout_signals(x, logits, targets, self.loss)
         assign_gradients(network.readout, self.update(signals))
         recorded, top = {"readout": signals}, signals["error"]
         sender = Sender(len(passed), network.readout, top, None)

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from infohebb.networks import Layered
 from infohebb.rules.base import LearningRule
 from infohebb.training.evaluation import home_of
 from infohebb.training.seeding import seeded
-from infohebb.training.sources import Pair
+from infohebb.training.sources import DataSetSource, LoaderSource, Pair, StreamSource
 
+WATCHED = 2000  # samples
 SEED = 0  # of what the two rules draw, dropout above all: the same for both, at each epoch
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"angle": alignment.angle, "norm_ratio": alignment.norm_ratio}
 
@@ -50,7 +51,7 @@ class Alignment:
     def after(self, epoch: int, curves: dict[str, Any]) -> None:
         """Add what is measured after `epoch`, 0 being before learning, if it is one of those asked for."""
         if epoch % self.every == 0:
-            extend_alignment(curves, epoch, self.measure())
+            extend_lines(curves, "alignment", epoch, self.measure())
 
     def measure(self) -> dict[str, dict[str, float | None]]:
         """By measure and layer; None where a layer has no gradient, or one without direction."""
@@ -91,9 +92,19 @@ def layer_weights(network: Layered) -> dict[str, Tensor]:
     return {**{f"block{position}": block.weight for position, (_, block) in blocks}, "readout": network.readout.weight}
 
 
-def extend_alignment(curves: dict[str, Any], epoch: int, measured: dict[str, dict[str, float | None]]) -> None:
-    """Add an epoch to `curves["alignment"]`."""
-    lines = curves.setdefault("alignment", {"epoch": [], **{name: {} for name in measured}})
+def watched(
+    rule: LearningRule, source: DataSetSource | StreamSource | LoaderSource, most: int = WATCHED
+) -> Pair | None:
+    """The samples that a rule is asked about from epoch to epoch; None for one that has nothing to say, or a loader."""
+    silent = type(rule).watch is LearningRule.watch
+    return None if silent or isinstance(source, LoaderSource) else source.sample(most)
+
+
+def extend_lines(
+    curves: dict[str, Any], what: str, epoch: int, measured: Mapping[str, Mapping[str, float | None]]
+) -> None:
+    """Add an epoch to the curves of that name, which have epochs of their own: by measure and layer."""
+    lines = curves.setdefault(what, {"epoch": [], **{name: {} for name in measured}})
     lines["epoch"].append(epoch)
     for name, layers in measured.items():
         for layer, value in layers.items():

@@ -5,7 +5,7 @@ import inspect
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from infohebb.data.streams import ORDERS
-from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole
+from infohebb.errors import DivergenceError, MismatchError, WrongTypeError, is_number, is_whole
 from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.compiling import compile_step, every_shape_compiled
 from infohebb.training.devices import keep_freed_memory, pick_device
-from infohebb.training.diagnose import Alignment, Diagnose, prepare_alignment
+from infohebb.training.diagnose import Alignment, Diagnose, extend_lines, prepare_alignment, watched
 from infohebb.training.epoch import Step, Tally, empty_curves, extend_curves, learn_epoch
 from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import Schedule, check_step, make_optimizer
@@ -31,6 +31,7 @@ from infohebb.training.sources import (
     Data,
     DataSetSource,
     LoaderSource,
+    Pair,
     StreamSource,
     as_source,
     check_classes,
@@ -168,8 +169,10 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     Curves: `epoch`, `samples` seen since the start, `train_loss`, `train_accuracy` (percent, while learning),
     `test_accuracy` (or `test_error`, `validation_...`), `seconds`, `learning_rate` by kind as an epoch begins,
     `objective` by block, and if asked for `alignment`: its own `epoch`, `angle` (degrees) and `norm_ratio` by layer,
-    None where a layer has no gradient.
-    Raises UsageError for what cannot be right, NonFiniteLossError, CheckpointError, NoSpaceError.
+    None where a layer has no gradient; of rules that `watch` their network `watched`, likewise: its own `epoch`, and by
+    measure and layer what they say of some training samples, always the same (of arrays and data sets, not of loaders).
+    Raises UsageError for what cannot be right, NonFiniteLossError, DivergenceError with the epoch and the layer of a
+    network that runs away or collapses, CheckpointError, NoSpaceError.
     """
     check_settings(locals())
     batch, hold = int(batch), int(hold)  # torch splits by no number of numpy
@@ -213,7 +216,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
         if order_seed is None and not course.is_plain:
             order_seed = int(torch.randint(2**63 - 1, ()))
         schedule = Schedule(milestones, factor, powers, int(factor_every or 0))
-        run = _Run(network, rule, stepper, source, epochs, schedule, held_out, kept, alignment, step, order_seed)
+        asked = watched(rule, source)
+        run = _Run(network, rule, stepper, source, epochs, schedule, held_out, kept, alignment, step, order_seed, asked)
         with every_shape_compiled(network) if compiled else contextlib.nullcontext():
             return run.to_the_end(show=progress)
 
@@ -292,6 +296,7 @@ class _Run:
     alignment: Alignment | None
     step: Step | None
     order_seed: int | None
+    watched: Pair | None
 
     def to_the_end(self, *, show: bool) -> dict[str, Any]:
         """All epochs that are still to be done."""
@@ -302,7 +307,8 @@ class _Run:
         with progress_bar(title, per_epoch * self.epochs, per_epoch * done.epoch, show=show) as advance:
             for epoch in range(done.epoch + 1, self.epochs + 1):
                 note = Note(f"epoch {epoch}/{self.epochs}", show=show)
-                steps = self._epoch(epoch, done, steps, lambda tally, note=note: advance(note.after_batch(tally)))
+                with self._naming(epoch):
+                    steps = self._epoch(epoch, done, steps, lambda tally, note=note: advance(note.after_batch(tally)))
         return done.curves
 
     def _epoch(self, epoch: int, done: Progress, before: int, show: Callable[[Tally], None]) -> int:
@@ -326,6 +332,14 @@ class _Run:
             save_checkpoint(folder, progress, self.network, self.rule, self.optimizer, config)
         return steps
 
+    @contextlib.contextmanager
+    def _naming(self, epoch: int) -> Iterator[None]:
+        """Say in which epoch a network's dynamics ran away."""
+        try:
+            yield
+        except DivergenceError as error:
+            raise DivergenceError(f"epoch {epoch}: {error}") from error
+
     def _falling(self, epoch: int, before: int, show: Callable[[Tally], None]) -> Callable[[Tally], None]:
         """What is done after each step of a training whose rates fall within epochs."""
 
@@ -339,6 +353,10 @@ class _Run:
     def _diagnose(self, epoch: int, curves: dict[str, Any]) -> None:
         if self.alignment is not None:
             self.alignment.after(epoch, curves)
+        if self.watched is not None:
+            measured = self.rule.watch(self.network, *self.watched)
+            if measured:
+                extend_lines(curves, "watched", epoch, measured)
 
     def _by_kind(self, rates: dict[int, float]) -> dict[str, float]:
         tables = self.optimizer.param_groups

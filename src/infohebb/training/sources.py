@@ -43,8 +43,8 @@ class Source(Protocol):
         """The test or validation data, or None."""
         ...
 
-    def sample(self) -> Pair:
-        """One batch of training samples, always the same and not augmented."""
+    def sample(self, size: int | None = None) -> Pair:
+        """So many training samples, or one batch of them, always the same and not augmented."""
         ...
 
     def checksum(self) -> int | None:
@@ -98,9 +98,10 @@ class DataSetSource:
         """The training samples as they are, in order: for a last score."""
         return self._plain(self.data.train)
 
-    def sample(self) -> Pair:
-        """A batch drawn by a generator of its own: as stored, samples may be sorted by class."""
-        drawn = batches(self.data.train, self.size, shuffle=True, generator=torch.Generator().manual_seed(0))
+    def sample(self, size: int | None = None) -> Pair:
+        """Drawn by a generator of its own: as stored, samples may be sorted by class."""
+        size = self.size if size is None else min(size, len(self.data.train.targets))
+        drawn = batches(self.data.train, size, shuffle=True, generator=torch.Generator().manual_seed(0))
         return self.ready(*next(drawn))
 
     def __len__(self) -> int:
@@ -153,9 +154,9 @@ class StreamSource:
         """The training samples as they are, in order: for a last score."""
         return self.batches.final_training()
 
-    def sample(self) -> Pair:
-        """As many samples as a window has, always the same."""
-        return self.batches.sample()
+    def sample(self, size: int | None = None) -> Pair:
+        """So many samples, or as many as a window has, always the same."""
+        return self.batches.sample(size)
 
     def checksum(self) -> int:
         """Of the training samples and targets as they are stored."""
@@ -193,8 +194,9 @@ class LoaderSource:
         """The loader's batches once more."""
         return self.training()
 
-    def sample(self) -> Pair:
+    def sample(self, size: int | None = None) -> Pair:
         """Raises MismatchError: to read from a loader may change what it gives next."""
+        del size
         raise MismatchError("a loader has no batch to set apart for diagnose; give arrays (x, y) or a DataSet")
 
     def checksum(self) -> None:

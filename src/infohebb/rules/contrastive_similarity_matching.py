@@ -1,0 +1,52 @@
+"""Contrastive similarity matching: equilibrium propagation, with hidden neurons that learn to inhibit each other.
+
+Qin, Mudur & Pehlevan, "Contrastive similarity matching for supervised learning", Neural Computation 33(5), 2021, as in
+Bozkurt, Pehlevan & Erdogan's comparison.
+
+f, n  free and nudged phase    s_k (m × n_k)  rates of layer k, s_0 the input    β  nudge
+
+    ΔW_k = 1/(β m) Σ ( s_{k+1}ⁿ s_kⁿᵀ - s_{k+1}ᶠ s_kᶠᵀ )         Δb_k = 1/(β m) Σ ( s_{k+1}ⁿ - s_{k+1}ᶠ )
+    ΔM_k = 1/(2β m) Σ s_kⁿ s_kⁿᵀ, and then M_k ← (1 - decay) M_k, where decay is the rate of M over 2|β|
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from infohebb.errors import MismatchError
+from infohebb.functional import energy
+from infohebb.networks import EquilibriumNetwork
+from infohebb.rules.layered import learning
+from infohebb.rules.settling import Experience
+from infohebb.rules.two_phases import TwoPhaseRule, forward_signals
+
+
+class ContrastiveSimilarityMatching(TwoPhaseRule):
+    """As equilibrium propagation, with lateral weights that follow the nudged rates' correlation; any depth.
+
+    `nudge` may be below 0: away from the target; with `random_sign` each batch draws its sign, and the Hebbian part of
+    a lateral update has that sign too, as published. The decay is the optimizer's: it comes after the step.
+    The nudged phase takes `nudged_steps`, the free one the network's `steps`. Raises MismatchError.
+    """
+
+    def attach(self, network: Any) -> None:
+        """Check network and settings."""
+        super().attach(network)
+        if len(network.laterals) < len(network.layers) - 1:
+            raise MismatchError(
+                "ContrastiveSimilarityMatching trains lateral weights, and the network has none; "
+                "build EquilibriumNetwork(..., lateral=True)"
+            )
+
+    def groups(self, network: EquilibriumNetwork) -> dict[str, list[Parameter]]:
+        """Besides weights (`forward`) and biases (`bias`) lateral matrices, at the `lateral` rate."""
+        return {**super().groups(network), "lateral": learning(network.laterals)}
+
+    def experience(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Experience:
+        """The free phase answers; both teach, lateral weights the nudged one alone."""
+        phases = self.phases(network, x, wanted)
+        signals = forward_signals(network, x, phases)
+        for position, nudged in enumerate(phases.nudged[:-1]):
+            signals[f"laterals.{position}"] = energy.similarity(nudged, phases.nudge)._asdict()
+        return Experience(phases.free[-1], signals)

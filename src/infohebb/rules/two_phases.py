@@ -1,0 +1,63 @@
+"""What rules that nudge a network with an energy share: a free phase, then a nudged one."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from infohebb.functional import energy
+from infohebb.networks import EquilibriumNetwork
+from infohebb.networks.settling import check_counts
+from infohebb.rules.base import Signals
+from infohebb.rules.layered import learning
+from infohebb.rules.settling import SettlingRule, check_nudge, layer_signals, random_sign
+
+
+class Phases(NamedTuple):
+    """Rates of each layer, from the first hidden one up, at the end of both phases, and the nudge with its sign."""
+
+    free: list[Tensor]
+    nudged: list[Tensor]
+    nudge: float
+
+
+class TwoPhaseRule(SettlingRule):
+    """A rule that compares where a network settles freely and nudged.
+
+    The network sends what nudges it down through the forward weights, hence `weight_transport`.
+    """
+
+    network_type = EquilibriumNetwork
+    weight_transport = True
+    global_error = True
+    update_locking = True
+
+    def __init__(self, nudge: float = 1.0, random_sign: bool = True, nudged_steps: int = 4):
+        super().__init__()
+        self.nudge, self.random_sign, self.nudged_steps = nudge, random_sign, nudged_steps
+
+    def attach(self, network: Any) -> None:
+        """Check network and settings."""
+        super().attach(network)
+        check_nudge(self.nudge)
+        check_counts(nudged_steps=self.nudged_steps)
+
+    def groups(self, network: EquilibriumNetwork) -> dict[str, list[Parameter]]:
+        """Weights at the `forward` rate, biases at the `bias` rate, each kind from the input up."""
+        parameters = learning(network.layers)
+        return {
+            "forward": [parameter for parameter in parameters if parameter.dim() == 2],
+            "bias": [parameter for parameter in parameters if parameter.dim() == 1],
+        }
+
+    def phases(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Phases:
+        """From rest, then from there with the output nudged."""
+        nudge = self.nudge * (random_sign() if self.random_sign else 1.0)
+        drive = network.drive(x)
+        free = network.settle(drive)
+        return Phases(free, network.settle(drive, free, self.nudged_steps, wanted, nudge), nudge)
+
+
+def forward_signals(network: EquilibriumNetwork, x: Tensor, phases: Phases) -> dict[str, Signals]:
+    """What the synapses between layers are given, and the biases."""
+    return layer_signals(network, energy.contrast(x, *phases))
