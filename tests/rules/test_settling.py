@@ -166,6 +166,24 @@ def plain(network, rates):
     return total
 
 
+def test_wide_layers_come_to_rest_at_half_the_published_gain():
+    residuals = {}
+    for gain in (0.5, 1.0):
+        with seeded(0):
+            network = EquilibriumNetwork(5, 3, (200, 200), steps=60, gain=gain).double()
+        drive = network.drive(X)
+        states = network.settle(drive)
+        after = network.settle(drive, states, 1)
+        expected = [max(float((a - b)[i].abs().max()) for a, b in zip(after, states, strict=True)) for i in range(6)]
+        residuals[gain] = network.residual(drive, states)
+        assert residuals[gain].tolist() == expected
+        if gain == 0.5:
+            half = [layer.weight.detach() for layer in network.layers]
+    assert residuals[0.5].max() < 1e-4 < 1e-2 < residuals[1.0].max()
+    for layer, weight in zip(network.layers, half, strict=True):
+        assert_close(layer.weight.detach(), 2 * weight, 1e-6)
+
+
 LEARNING = {
     EquilibriumPropagation: {"nudged_steps": 60},
     ContrastiveSimilarityMatching: {"nudged_steps": 12},
@@ -252,6 +270,8 @@ WRONG_NETWORKS = [
     (EquilibriumNetwork, {"step": float("inf")}, "step inf"),
     (EquilibriumNetwork, {"steps": 20.0}, "steps 20.0"),
     (EquilibriumNetwork, {"step": 2.0}, "step 2.0: give a number above 0 and below 2"),
+    (EquilibriumNetwork, {"gain": 0.0}, "gain 0.0: give a number above 0"),
+    (EquilibriumNetwork, {"gain": None}, "gain None"),
     (EquilibriumNetwork, {"widths": (8, 0)}, "no layer may be empty"),
     (PredictiveCodingNetwork, {"widths": (-1,)}, "no layer may be empty"),
     (PredictiveCodingNetwork, {"outputs": 0}, "no layer may be empty"),

@@ -126,10 +126,10 @@ class Ends(NamedTuple):
 
 
 def contrast(x: Rates, free: Sequence[Rates], nudged: Sequence[Rates], nudge: float) -> list[Ends]:
-    """Both phases of each layer's synapses: errorᵀ pre is 1/(β m) Σ ( s_{k+1}ᶠ s_kᶠᵀ - s_{k+1}ⁿ s_kⁿᵀ ), ∂/∂W of -ΔΦ/β.
+    """Both phases of each layer's synapses: errorᵀ pre is 1/(β m) Σ ( s_{k+1}ᶠ s_kᶠᵀ - s_{k+1}ⁿ s_kⁿᵀ ).
 
-    Phases lie one after the other, the nudged one first. The input is the same in both, so that of the first layer is
-    one phase, of the rates' difference.
+    That is how the weights change (Φⁿ - Φᶠ)/(β m). Phases lie one after the other, the nudged one first. The input is
+    the same in both, so that of the first layer is one phase, of the rates' difference.
     """
     scale = 1 / (nudge * len(x))
     ends = [Ends(x, (free[0] - nudged[0]) * scale)]

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infohebb.functional.energy import Source, fill_field
 from infohebb.functional.nonlinearities import RELU, Nonlinearity
 from infohebb.functional.products import Precision, product
 
@@ -78,43 +79,90 @@ def energy(
 
 def assess(first: Values, values: Sequence[Values], predictor: Predictor) -> Settled:
     """Rates and errors at these values; `first` is what the input predicts."""
-    rates = [predictor.rate.apply_(z.clone()) for z in values[:-1]]
-    errors = [values[0] - first]
-    for k, r in enumerate(rates, 1):
-        errors.append(values[k] - predict_next(r, k, predictor))
-    return Settled(list(values), rates, errors)
+    now = lay_out(values)
+    write_errors(now, first, predictor)
+    return settled_of(now)
 
 
 def settle_clamped(
     sweep_values: Sequence[Values], predictor: Predictor, wanted: Values, step: float, steps: int
 ) -> Settled:
     """From a sweep, its output then clamped to what is wanted: hidden z ← z - step ½ ∂E/∂z, all at once."""
-    first, values = sweep_values[0], [*(z.clone() for z in sweep_values[:-1]), wanted]
+    now = lay_out([*sweep_values[:-1], wanted])
     for _ in range(steps):
-        descend(values[:-1], assess(first, values, predictor), predictor, step)
-    return assess(first, values, predictor)
+        write_errors(now, sweep_values[0], predictor)
+        descend(now, predictor, step, clamped=True)
+    write_errors(now, sweep_values[0], predictor)
+    return settled_of(now)
 
 
 def settle_nudged(
     sweep_values: Sequence[Values], predictor: Predictor, wanted: Values, nudge: float, step: float, steps: int
 ) -> Settled:
     """From a sweep, its output free but nudged: every z ← z - step ∂E/∂z, all at once."""
-    first, values = sweep_values[0], [z.clone() for z in sweep_values]
+    now = lay_out(sweep_values)
     for _ in range(steps):
-        now = assess(first, values, predictor)
-        pull = (values[-1] - wanted).mul_(nudge)
-        descend(values, now, predictor, 2 * step)
-        values[-1].sub_(pull, alpha=2 * step)
-    return assess(first, values, predictor)
+        write_errors(now, sweep_values[0], predictor)
+        now.values.layers[-1].lerp_(wanted, 2 * step * nudge)
+        descend(now, predictor, 2 * step)
+    write_errors(now, sweep_values[0], predictor)
+    return settled_of(now)
 
 
-def descend(moving: Sequence[Values], now: Settled, predictor: Predictor, step: float) -> None:
-    """Move z_1 … z_j, those that are given, by - step ½ ∂/∂z Σ‖e‖², in place."""
-    for k, z in enumerate(moving, 1):
-        z.sub_(now.errors[k - 1], alpha=step)
-        if k < len(now.values):
-            back = product(now.errors[k], predictor.weights[k], predictor.precisely(k))
-            z.add_(predictor.rate.gate(back, now.rates[k - 1]), alpha=step)
+class SideBySide(NamedTuple):
+    """Layers in one tensor (m × Σ n_k), so that few kernels move them, and views of each."""
+
+    together: Tensor
+    layers: Sequence[Tensor]
+
+
+class Course(NamedTuple):
+    """Values on their way, and room for what is written at each step: errors, rates, and what comes back of errors."""
+
+    values: SideBySide
+    errors: SideBySide
+    rates: SideBySide  # of hidden layers only, as what comes back
+    back: SideBySide
+
+
+def lay_out(values: Sequence[Values]) -> Course:
+    """Copies of the values, and empty room for the rest."""
+    sizes = [z.shape[1] for z in values]
+    together = torch.cat(list(values), 1)
+    hidden = together[:, : sum(sizes[:-1])]
+    rooms = [(together, sizes), (torch.empty_like(together), sizes)]
+    rooms += [(torch.empty_like(hidden), sizes[:-1]) for _ in range(2)]
+    return Course(*(SideBySide(room, room.split(split, 1)) for room, split in rooms))
+
+
+def write_errors(now: Course, first: Values, predictor: Predictor) -> None:
+    """Write rates and errors at these values."""
+    rates, errors = now.rates.together, now.errors.together
+    predictor.rate.apply_(rates.copy_(now.values.together[:, : rates.shape[1]]))
+    now.errors.layers[0].copy_(first)
+    for k, r in enumerate(now.rates.layers, 1):
+        W, b = predictor.weights[k], predictor.biases[k]
+        fill_field(now.errors.layers[k], b, [Source(r, W.T, 1, predictor.precisely(k))])
+    torch.sub(now.values.together, errors, out=errors)
+
+
+def descend(now: Course, predictor: Predictor, step: float, *, clamped: bool = False) -> None:
+    """Move all values, but the output's if that is clamped, by -step ½ ∂/∂z Σ‖e‖², from the errors as written."""
+    for k, back in enumerate(now.back.layers, 1):
+        e, W, precision = now.errors.layers[k], predictor.weights[k], predictor.precisely(k)
+        if precision == "fp32":
+            torch.mm(e, W, out=back)
+        else:
+            back.copy_(product(e, W, precision))
+    values, hidden = now.values.together, now.rates.together.shape[1]
+    moving = hidden if clamped else values.shape[1]
+    values[:, :moving].sub_(now.errors.together[:, :moving], alpha=step)
+    values[:, :hidden].add_(predictor.rate.gate(now.back.together, now.rates.together), alpha=step)
+
+
+def settled_of(now: Course) -> Settled:
+    """Where they are."""
+    return Settled(*(list(part.layers) for part in (now.values, now.rates, now.errors)))
 
 
 def ends(x: Values, settled: Settled, scale: float) -> list[tuple[Values, Values]]:
