@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from infohebb.errors import MismatchError
-from infohebb.networks import MLP, ConvNet, CorInfoMaxNetwork, Layered, LeakyMLP, Residual, Settling, from_sequential
+from infohebb.networks import (
+    MLP,
+    ConvNet,
+    CorInfoMaxNetwork,
+    EquilibriumNetwork,
+    Layered,
+    LeakyMLP,
+    PredictiveCodingNetwork,
+    Residual,
+    Settling,
+    from_sequential,
+)
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import Signals
 from infohebb.training.seeding import seeded
@@ -24,6 +35,8 @@ VARIANTS: dict[type[Settling], list[dict[str, Any]]] = {  # of what they are wit
         {"sparse": (1, 2), "multiplier_rates": (0.1, 0.05), "entropy_gain": 0.01},
         {"schedule": "divide_by_loop_index"},
     ],
+    EquilibriumNetwork: [{"lateral": True}],
+    PredictiveCodingNetwork: [{"nonlinearity": "relu"}],
 }
 
 
