@@ -19,7 +19,7 @@ from infohebb.report.style import Drawing
 from infohebb.report.tables import markdown, matrix, matrix_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md", "docs/papers/hsic_memory.md")
+PAGES = ("README.md", "docs/papers/kernelized_bottleneck.md", "docs/papers/hsic_memory.md", "docs/papers/corinfomax.md")
 REPORTED = ("kib/table2_small",)
 NOTHING = "No records yet.\n"
 HEADING = re.compile(r"^## (.*)\n", re.MULTILINE)

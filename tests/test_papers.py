@@ -13,10 +13,11 @@ PACKAGE = ROOT / "src" / "infohebb"
 PAGES = {
     "KIB": ROOT / "docs" / "papers" / "kernelized_bottleneck.md",
     "WMH": ROOT / "docs" / "papers" / "hsic_memory.md",
+    "CIM": ROOT / "docs" / "papers" / "corinfomax.md",
 }
-EQUATIONS = {"KIB": 22, "WMH": 37}  # of the paper, and of our own reading of the other one
+EQUATIONS = {"KIB": 22, "WMH": 37, "CIM": 29}  # of the paper, and of our own reading of the others
 TAG = re.compile(r"\[([A-Z]+)(?: eq\.)? (\d+(?:\.\d+)?)\]")
-LISTED = re.compile(r"^\| (\d+(?:\.\d+)?) \| (?:`([a-z_0-9.]+)`|(not code)[^|]*) \|", re.MULTILINE)
+LISTED = re.compile(r"^\| (\d+(?:\.\d+)?) \| (?:`([A-Za-z_0-9.]+)`|(not code)[^|]*) \|", re.MULTILINE)
 
 
 def functions():

@@ -63,7 +63,8 @@ class Current(NamedTuple):
     That is dv = (v_B - v)/ε + c (v_A - v) - g v, c being 1/ε in a hidden layer and 1 at the output. `weights` K
     (columns of the window × n) holds Wᵀ/ε of the layer below, the lateral 2γ B + g I (γ B + (g - β) I at the output),
     and Vᵀ/ε of the layer above; what is constant while the network settles, such as W x/ε, is the `drive` (m × n).
-    `multiplier_rate` is that of a sparse layer, None for one whose rates live in [0, 1].
+    `multiplier_rate` is that of a sparse layer, None for one whose rates live in [0, 1]. Weights in bf16 have their
+    products in bf16; what a neuron receives of its own rate, `autapse`, is then apart from them.
     """
 
     window: slice
@@ -72,6 +73,7 @@ class Current(NamedTuple):
     drive: Tensor | None
     conductance: float
     multiplier_rate: float | None = None
+    autapse: float = 0.0
 
 
 def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
@@ -129,7 +131,11 @@ def settle(
     slow = [q if q is None else q.clone() for q in multipliers]
     for h in steps:
         for current, v, r_in, r, q, u in zip(currents, somata, received, made, multipliers, slow, strict=True):
-            v.addmm_(r_in, current.weights, beta=1 - h * current.conductance, alpha=h)
+            if current.weights.dtype == v.dtype:
+                v.addmm_(r_in, current.weights, beta=1 - h * current.conductance, alpha=h)
+            else:
+                received_coarsely = r_in.to(current.weights.dtype) @ current.weights
+                v.mul_(1 - h * current.conductance).add_(received_coarsely, alpha=h).add_(r, alpha=h * current.autapse)
             if current.drive is not None:
                 v.add_(current.drive, alpha=h)
             if q is None or u is None or current.multiplier_rate is None:

@@ -32,7 +32,7 @@ class Synapses(NamedTuple):
 def energy(
     x: Rates, states: Sequence[Rates], synapses: Synapses, wanted: Rates | None = None, nudge: float = 0.0
 ) -> Float[Tensor, "m"]:
-    """Φ of each sample, its nudge included where there is one."""
+    """Φ of each sample, its nudge included where there is one.  [CIM 6.1]"""
     total = x.new_zeros(len(x))
     for (below, s), W, b in zip(pairwise([x, *states]), synapses.weights, synapses.biases, strict=True):
         total = total + (s * (s / 2 - below @ W.T - b)).sum(1)
@@ -58,7 +58,7 @@ def settle(
     nudge: float = 0.0,
     precision: Precision = "fp32",
 ) -> list[Rates]:
-    """Where the rates are after that many synchronous steps s ← clip(s - step ∂Φ/∂s, 0, 1), `states` left as they are.
+    """Where rates are after so many synchronous steps s ← clip(s - step ∂Φ/∂s, 0, 1), `states` left alone.  [CIM 6.2]
 
     `drive` is what the input sends. All layers lie side by side in one tensor, of which the result holds views.
     """
@@ -126,7 +126,7 @@ class Ends(NamedTuple):
 
 
 def contrast(x: Rates, free: Sequence[Rates], nudged: Sequence[Rates], nudge: float) -> list[Ends]:
-    """Both phases of each layer's synapses: errorᵀ pre is 1/(β m) Σ ( s_{k+1}ᶠ s_kᶠᵀ - s_{k+1}ⁿ s_kⁿᵀ ).
+    """Both phases of each layer's synapses: errorᵀ pre is 1/(β m) Σ ( s_{k+1}ᶠ s_kᶠᵀ - s_{k+1}ⁿ s_kⁿᵀ ).  [CIM 6.3]
 
     That is how the weights change (Φⁿ - Φᶠ)/(β m). Phases lie one after the other, the nudged one first. The input is
     the same in both, so that of the first layer is one phase, of the rates' difference.
@@ -139,5 +139,5 @@ def contrast(x: Rates, free: Sequence[Rates], nudged: Sequence[Rates], nudge: fl
 
 
 def similarity(nudged: Rates, nudge: float) -> Ends:
-    """A hidden layer's lateral synapses: errorᵀ pre is -1/(2β m) Σ sⁿ sⁿᵀ."""
+    """A hidden layer's lateral synapses: errorᵀ pre is -1/(2β m) Σ sⁿ sⁿᵀ.  [CIM 6.4]"""
     return Ends(nudged.contiguous(), nudged * (-0.5 / (nudge * len(nudged))))

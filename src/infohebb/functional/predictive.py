@@ -61,7 +61,7 @@ def predict_next(rates: Values, k: int, predictor: Predictor) -> Values:
 
 
 def sweep(x: Values, predictor: Predictor) -> list[Values]:
-    """z_1 … z_L where no prediction errs: what a feedforward network computes, its output linear."""
+    """z_1 … z_L where no prediction errs: what a feedforward network computes, its output linear.  [CIM 7.1]"""
     values = [predict_next(x, 0, predictor)]
     for k in range(1, len(predictor.weights)):
         values.append(predict_next(predictor.rate.apply_(values[-1].clone()), k, predictor))
@@ -71,7 +71,7 @@ def sweep(x: Values, predictor: Predictor) -> list[Values]:
 def energy(
     x: Values, values: Sequence[Values], predictor: Predictor, wanted: Values | None = None, nudge: float = 0.0
 ) -> Float[Tensor, "m"]:
-    """E of each sample, with λ = `nudge` where something is wanted."""
+    """E of each sample, with λ = `nudge` where something is wanted.  [CIM 7.2]"""
     errors = assess(predict_next(x, 0, predictor), values, predictor).errors
     total = torch.cat(errors, 1).square().sum(1)
     return total if wanted is None else total + nudge * (values[-1] - wanted).square().sum(1)
@@ -87,7 +87,7 @@ def assess(first: Values, values: Sequence[Values], predictor: Predictor) -> Set
 def settle_clamped(
     sweep_values: Sequence[Values], predictor: Predictor, wanted: Values, step: float, steps: int
 ) -> Settled:
-    """From a sweep, its output then clamped to what is wanted: hidden z ← z - step ½ ∂E/∂z, all at once."""
+    """From a sweep, its output then clamped to what is wanted: hidden z ← z - step ½ ∂E/∂z, all at once.  [CIM 7.3]"""
     now = lay_out([*sweep_values[:-1], wanted])
     for _ in range(steps):
         write_errors(now, sweep_values[0], predictor)
@@ -99,7 +99,7 @@ def settle_clamped(
 def settle_nudged(
     sweep_values: Sequence[Values], predictor: Predictor, wanted: Values, nudge: float, step: float, steps: int
 ) -> Settled:
-    """From a sweep, its output free but nudged: every z ← z - step ∂E/∂z, all at once."""
+    """From a sweep, its output free but nudged: every z ← z - step ∂E/∂z, all at once.  [CIM 7.4]"""
     now = lay_out(sweep_values)
     for _ in range(steps):
         write_errors(now, sweep_values[0], predictor)

@@ -116,6 +116,7 @@ class CorInfoMaxNetwork(Settling):
     def currents(self, x: Float[Tensor, "m n"]) -> list[Current]:
         """What drives each layer while nothing is wanted of it."""
         layers, made = list(self.compartmental()), []
+        coarse = self.precision == "bf16" and x.dtype == torch.float32
         constants = {"epsilon": self.epsilon, "gain": self.entropy_gain, "leak": self.leak}
         for place, (layer, own) in enumerate(zip(layers, self.columns, strict=True)):
             inverse, forward = layer.inverse_correlation, layer.feedforward.weight.detach()
@@ -123,12 +124,16 @@ class CorInfoMaxNetwork(Settling):
             first = own.start if place == 0 else self.columns[place - 1].start
             drive = None if place else product(x, forward.mT, self.precision).div_(self.epsilon)
             if layer.feedback is not None:
-                weights = dynamics.hidden_weights(below, inverse, layer.feedback.weight.detach(), **constants)
+                apart = {"leak": 0.0} if coarse else {}
+                weights = dynamics.hidden_weights(
+                    below, inverse, layer.feedback.weight.detach(), **{**constants, **apart}
+                )
+                weights = weights.bfloat16() if coarse else weights
                 window, conductance = slice(first, self.columns[place + 1].stop), 2 / self.epsilon + self.leak
             else:
                 weights = dynamics.output_weights(below, inverse, **constants)
                 window, conductance = slice(first, own.stop), 1 / self.epsilon + 1 + self.leak
-            made.append(Current(window, own, weights, drive, conductance, self.multiplier_rates[place]))
+            made.append(Current(window, own, weights, drive, conductance, self.multiplier_rates[place], self.leak))
         return made
 
     @torch.no_grad()

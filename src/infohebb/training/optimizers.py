@@ -142,7 +142,7 @@ class Schedule:
 
 
 def power_in_force(powers: Sequence[Sequence[float | int]], epoch: int) -> float:
-    """d^(epoch - 1), d being that of the last of `powers` (first epoch, d) to have begun; 1 before all of them."""
+    """d^(epoch - 1), d being that of the last of `powers` (first epoch, d) to have begun; else 1.  [CIM 8.3]"""
     begun = [base for first, base in powers if epoch >= first]
     return begun[-1] ** (epoch - 1) if begun else 1.0
 

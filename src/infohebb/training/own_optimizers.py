@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 
 class SGDThenDecay(Optimizer):
-    """Decay after the step, of what the step has made: p ← (1 - d)(p - lr grad), d = lr weight_decay.
+    """Decay after the step, of what the step has made: p ← (1 - d)(p - lr grad), d = lr weight_decay.  [CIM 8.1]
 
     With `decay_follows_rate=False` d = initial lr · weight_decay whatever a schedule makes of lr, as in the lateral
     matrix of contrastive similarity matching. Raises ValueError.
@@ -41,7 +41,7 @@ class SGDThenDecay(Optimizer):
 
 
 class AdamEpsilonHat(Optimizer):
-    """Adam in Kingma and Ba's second form, whose epsilon stands beside the root that is not corrected for its start.
+    """Adam in Kingma and Ba's second form: epsilon stands beside the root as it is, not corrected.  [CIM 8.2]
 
     p ← p - lr √(1 - β2^t) / (1 - β1^t) m / (√v + eps); `weight_decay` p is added to the gradient. Raises ValueError.
     """
