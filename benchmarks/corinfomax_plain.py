@@ -1,8 +1,11 @@
 """One batch update of CorInfoMax as its equations are written down: sweep by sweep, outer product by outer product.
 
 States are columns (n × m) of one sample each. Nothing is remembered from one sweep to the next, W x included.
+As a script it makes one update for each line that it reads, with memory managed as Python has it.
 """
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +17,13 @@ from infohebb import CorInfoMaxNetwork
 class PlainCorInfoMax:
     """A network's weights, and the update of box-constrained layers in two phases, with a constant step."""
 
-    def __init__(self, network: CorInfoMaxNetwork, forgetting: float, forward_rates: list, feedback_rates: list):
+    def __init__(
+        self,
+        network: CorInfoMaxNetwork,
+        forgetting: float,
+        forward_rates: Sequence[float],
+        feedback_rates: Sequence[float],
+    ):
         layers: list[Any] = list(network.layers)
         self.forward = [layer.feedforward.weight.detach().clone() for layer in layers]
         self.feedback = [layer.feedback.weight.detach().clone() for layer in layers[:-1]]
@@ -62,3 +71,26 @@ class PlainCorInfoMax:
 def outer(post: Tensor, pre: Tensor) -> Tensor:
     """The mean over samples of each one's outer product."""
     return torch.einsum("im,jm->mij", post, pre).mean(0)
+
+
+def published(samples: int, dtype: torch.dtype = torch.float32) -> tuple[CorInfoMaxNetwork, Tensor, Tensor]:
+    """The network of the published setting, and a batch with as many zeros as digits have."""
+    torch.manual_seed(0)
+    network = CorInfoMaxNetwork(784, 10, (500,)).to(dtype)
+    x = torch.rand(samples, 784, dtype=dtype)
+    return network, x * (torch.rand_like(x) < 0.2), torch.randint(10, (samples,))
+
+
+def main() -> None:
+    """Serve updates, line by line."""
+    torch.set_num_threads(1)
+    network, x, labels = published(20)
+    columns, wanted = x.T.contiguous(), torch.eye(10)[labels].T.contiguous()
+    plain = PlainCorInfoMax(network, 0.99999, [0.0, 0.0], [0.0])
+    for _ in sys.stdin:
+        plain.update(columns, wanted, 1.0, 10)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Sweeps of three-compartment neurons, beside the equations written neuron by neuron."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from functional.oracles import normal
 from infohebb.functional import dynamics
-from infohebb.functional.dynamics import Current, largest_step, move_multiplier, step_sizes
+from infohebb.functional.dynamics import Current, Somata, largest_step, move_multiplier, step_sizes
 
 EPSILON, LEAK, GAIN, NUDGE = 0.15, 0.5, 0.05, -0.7
 
@@ -70,19 +71,14 @@ def test_sweeps_are_the_equations_neuron_by_neuron(sparse):
     steps = [0.05, 0.04, 0.03]
     expected, left = slow_sweeps(x, y, weights, feedback, inverses, rates, multipliers, sparse, steps)
 
-    own, constants = [slice(0, 4), slice(4, 7), slice(7, 9)], {"epsilon": EPSILON, "gain": GAIN, "leak": LEAK}
-    conductance = 2 / EPSILON + LEAK
-    currents = [
-        Current(slice(0, 7), own[0], dynamics.hidden_weights(None, inverses[0], feedback[0], **constants),
-                x @ weights[0].T / EPSILON, conductance, sparse[0]),
-        Current(slice(0, 9), own[1], dynamics.hidden_weights(weights[1], inverses[1], feedback[1], **constants),
-                None, conductance, sparse[1]),
-        Current(slice(4, 9), own[2], dynamics.output_weights(weights[2], inverses[2], **constants),
-                None, 1 / EPSILON + 1 + LEAK, sparse[2]),
-    ]  # fmt: skip
-    currents[-1] = dynamics.nudged(currents[-1], y, NUDGE)
+    own, hidden = [slice(0, 4), slice(4, 7), slice(7, 9)], (EPSILON, 2 * GAIN, LEAK, 2 / EPSILON + LEAK)
+    output = (EPSILON, GAIN, LEAK, 1 / EPSILON + 1 + LEAK)
+    first = Current(own[0], x @ weights[0].T / EPSILON, None, (own[1], feedback[0]), inverses[0], *hidden, sparse[0])
+    second = Current(own[1], None, (own[0], weights[1]), (own[2], feedback[1]), inverses[1], *hidden, sparse[1])
+    third = Current(own[2], None, (own[1], weights[2]), None, inverses[2], *output, sparse[2]).nudged(y, NUDGE)
     state, shown = torch.cat(rates, 1), []
-    dynamics.settle(state, currents, steps, multipliers, lambda somata: shown.append([v.clone() for v in somata]))
+    layers = [Somata(state, each, q) for each, q in zip((first, second, third), multipliers, strict=True)]
+    dynamics.settle(layers, steps, lambda somata: shown.append([v.clone() for v in somata]))
     for columns, wanted in zip(own, expected, strict=True):
         torch.testing.assert_close(state[:, columns], wanted, rtol=1e-12, atol=1e-12)
     for q, wanted in zip(multipliers, left, strict=True):
@@ -95,20 +91,53 @@ def test_sweeps_are_the_equations_neuron_by_neuron(sparse):
 
 
 def test_the_current_is_what_the_three_compartments_send_the_soma():
-    n, m = 4, 3
-    r, above, V, X = normal(m, n).clamp(0, 1), normal(m, 2, seed=1), normal(n, 2, seed=2), normal(n, n, seed=3)
-    B, W, x, y = X @ X.T, normal(n, 5, seed=4), normal(m, 5, seed=5), normal(m, n, seed=6)
-    basal, constants = x @ W.T, {"epsilon": EPSILON, "gain": GAIN, "leak": LEAK}
-    apical = dynamics.hidden_apical(r, above, V, B, **constants)
-    K = dynamics.hidden_weights(None, B, V, **constants)
-    ours = torch.cat((r, above), 1) @ K + basal / EPSILON - (2 / EPSILON + LEAK) * r
-    torch.testing.assert_close(ours, (basal - r) / EPSILON + (apical - r) / EPSILON - LEAK * r, rtol=1e-12, atol=1e-12)
+    """One sweep from potentials that are rates, of a hidden layer and of an output with and without a nudge."""
+    n, m, h = 4, 3, 1e-3
+    r, above, V, X = normal(m, n).clamp(0.2, 0.8), normal(m, 2, seed=1), normal(n, 2, seed=2), normal(n, n, seed=3)
+    B, y, state = X @ X.T, normal(m, n, seed=6), torch.cat((r, above), 1)
+    basal, constants = normal(m, n, seed=5), {"gain": GAIN, "leak": LEAK}
+    of_all = (slice(0, n), basal / EPSILON, None)
+    hidden = Current(*of_all, (slice(n, n + 2), V), B, EPSILON, 2 * GAIN, LEAK, 2 / EPSILON + LEAK)
+    output = Current(*of_all, None, B, EPSILON, GAIN, LEAK, 1 / EPSILON + 1 + LEAK)
+    apical = dynamics.hidden_apical(r, above, V, B, epsilon=EPSILON, **constants)
+    free, told = (dynamics.output_apical(r, B, wanted, nudge=NUDGE, **constants) for wanted in (None, y))
+    cases = [(hidden, apical, 1 / EPSILON), (output, free, 1.0), (output.nudged(y, NUDGE), told, 1.0)]
+    for current, potential, conductance in cases:
+        layer = Somata(state.clone(), current)
+        layer.sweep(h)
+        expected = r + h * ((basal - r) / EPSILON + conductance * (potential - r) - LEAK * r)
+        torch.testing.assert_close(layer.potential, expected, rtol=1e-12, atol=1e-12)
 
-    free = Current(slice(0, n), slice(0, n), dynamics.output_weights(None, B, **constants), basal / EPSILON, 0.0)
-    for current, wanted in ((free, None), (dynamics.nudged(free, y, NUDGE), y)):
-        apical = dynamics.output_apical(r, B, wanted, gain=GAIN, leak=LEAK, nudge=NUDGE)
-        ours = r @ current.weights + current.drive - (1 / EPSILON + 1 + LEAK) * r
-        torch.testing.assert_close(ours, (basal - r) / EPSILON + (apical - r) - LEAK * r, rtol=1e-12, atol=1e-12)
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_lateral_current_that_is_kept_does_not_show(dtype):
+    """Kept while it cannot matter: no further from double precision than where it is renewed at each sweep."""
+    n, m = 200, 8
+    X = normal(n, n, seed=3) / n**0.5
+    drive, B = 3 * normal(m, n, seed=1).to(dtype), (X @ X.T).to(dtype)
+    gain, conductance = 2e-5, 2 / EPSILON + LEAK
+    tolerance, ends, renewed = dynamics.lateral_tolerance(B, gain, conductance), {}, 0
+    assert (tolerance > 0) == (dtype == torch.float32)
+    for name, kind, allowed in (("exact", torch.float64, 0.0), ("kept", dtype, tolerance), ("renewed", dtype, 0.0)):
+        state = torch.zeros(m, n, dtype=kind)
+        made = (EPSILON, gain, LEAK, conductance, None, allowed)
+        layer = Somata(state, Current(slice(0, n), drive.to(kind), None, None, B.to(kind), *made))
+        for _ in range(40):
+            before = layer.steady
+            layer.sweep(0.05)
+            renewed += name == "kept" and layer.steady is not before
+        ends[name] = state.double()
+    kept, each = (float((ends[name] - ends["exact"]).abs().max()) for name in ("kept", "renewed"))
+    assert kept <= each + torch.finfo(dtype).eps / 2
+    assert dtype == torch.float64 or 0 < renewed < 20
+
+
+def test_a_strong_gain_and_a_few_neurons_are_read_at_each_sweep_and_a_gain_of_zero_never():
+    wide = torch.eye(100)
+    assert dynamics.lateral_tolerance(wide, 2e-5, 13.8) > 0
+    assert dynamics.lateral_tolerance(wide, 0.2, 13.8) == 0
+    assert dynamics.lateral_tolerance(wide, 0.0, 13.8) == math.inf
+    assert dynamics.lateral_tolerance(torch.eye(10), 2e-5, 13.8) == 0
 
 
 def test_the_interneuron_holds_the_sum_of_rates_down_to_one():

@@ -8,6 +8,7 @@ inverse B (n × n)        the layer's inverse correlation: lateral inhibition, a
 ε, γ, g, β               prediction's variance, entropy gain, leak, nudge
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LINE = 16  # numbers
+WIDE = 64  # neurons, from which on it is worth looking whether a lateral current has to be renewed
+FINEST = 1e-5  # change of rates that is too small to be worth looking for
 Rates = Float[Tensor, "m n"]
 Watch = Callable[[Sequence[Tensor]], object]  # is shown the somata's potentials after each sweep
 Schedule = Literal["constant", "divide_by_loop_index", "divide_by_slow_loop_index"]
@@ -58,94 +60,113 @@ def output_apical(
 
 
 class Current(NamedTuple):
-    """What drives one layer's somata, gathered so that a sweep is one product: dv = r[window] K + drive - κ v.
+    """What drives one layer's somata: dv = (v_B - v)/ε + c (v_A - v) - g v, c being 1/ε, and 1 at the output.
 
-    That is dv = (v_B - v)/ε + c (v_A - v) - g v, c being 1/ε in a hidden layer and 1 at the output. `weights` K
-    (columns of the window × n) holds Wᵀ/ε of the layer below, the lateral 2γ B + g I (γ B + (g - β) I at the output),
-    and Vᵀ/ε of the layer above; what is constant while the network settles, such as W x/ε, is the `drive` (m × n).
-    `multiplier_rate` is that of a sparse layer, None for one whose rates live in [0, 1]. Weights in bf16 have their
-    products in bf16; what a neuron receives of its own rate, `autapse`, is then apart from them.
+    Gathered by what it comes from, dv = drive + r' Wᵀ/ε + r'' Vᵀ/ε + `gain` r B + `leak` r - `conductance` v. What is
+    constant while the network settles, such as W x/ε, is the `drive` (m × n); the layer above the input has no other
+    `below`, the output no `above`. `multiplier_rate` is that of a sparse layer, None for rates that live in [0, 1].
+    The lateral current r B is not renewed while no rate has moved by more than the `tolerance`.
     """
 
-    window: slice
     own: slice
-    weights: Tensor
     drive: Tensor | None
+    below: tuple[slice, Tensor] | None
+    above: tuple[slice, Tensor] | None
+    inverse: Tensor
+    epsilon: float
+    gain: float
+    leak: float
     conductance: float
     multiplier_rate: float | None = None
-    autapse: float = 0.0
+    tolerance: float = 0.0
+
+    def nudged(self, wanted: Rates, nudge: float) -> "Current":
+        """The output's, with -β (r - y) in it."""
+        told = nudge * wanted
+        return self._replace(drive=told if self.drive is None else self.drive + told, leak=self.leak - nudge)
 
 
-def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
-    """An empty matrix whose rows begin on cache lines: products with few samples are a tenth faster for it."""
-    return like.new_empty(rows, -(-columns // LINE) * LINE)[:, :columns]
+def lateral_tolerance(inverse: Tensor, gain: float, conductance: float) -> float:
+    """How far rates may move before a lateral current that is not renewed would show in the last digit of a potential.
+
+    Half a unit of that digit at 1, over what a change of all rates by 1 makes of a potential at most: a neuron's
+    lateral weights summed, in absolute value, × gain / conductance. 0 where to look would cost more than to renew.
+    """
+    if len(inverse) < WIDE or inverse.device.type != "cpu" or torch.compiler.is_compiling():
+        return 0.0
+    reach = float((inverse.abs() @ inverse.new_ones(len(inverse))).max()) * gain / conductance
+    allowed = torch.finfo(inverse.dtype).eps / 2
+    if reach == 0:
+        return math.inf
+    return allowed / reach if allowed > FINEST * reach else 0.0
 
 
-def hidden_weights(
-    below: Tensor | None, inverse: Tensor, feedback: Tensor, *, epsilon: float, gain: float, leak: float
-) -> Tensor:
-    """K of a hidden layer; there is no `below` where that is the input, which is constant."""
-    n, first = len(inverse), 0 if below is None else below.shape[1]
-    weights = aligned(first + n + feedback.shape[1], n, inverse)
-    if below is not None:
-        torch.div(below.mT, epsilon, out=weights[:first])
-    lateral = torch.mul(inverse, 2 * gain, out=weights[first : first + n])
-    lateral.diagonal().add_(leak)
-    torch.div(feedback.mT, epsilon, out=weights[first + n :])
-    return weights
+class Somata:
+    """One layer on its way: potentials v (m × n), what they receive, and where its rates are written."""
+
+    def __init__(self, rates: Float[Tensor, "m N"], current: Current, multiplier: Float[Tensor, "m 1"] | None = None):
+        self.current, self.rates, self.multiplier = current, rates[:, current.own], multiplier
+        self.potential, self.slow = self.rates.clone(), None if multiplier is None else multiplier.clone()
+        reads = [received for received in (current.below, current.above) if received is not None]
+        self.reads = [(rates[:, columns], weight.mT.contiguous()) for columns, weight in reads]
+        self.steady = current.drive  # with the lateral current of the rates that it was made of, if it is kept
+        self.made_of: Tensor | None = None
+        if current.tolerance == 0:
+            itself = torch.mul(current.inverse, current.gain * current.epsilon)
+            itself.diagonal().add_(current.leak * current.epsilon)
+            self.reads.append((self.rates, itself))
+
+    def begin(self) -> None:
+        """Potentials are what the rates are: what lay beyond the clip is forgotten."""
+        self.potential.copy_(self.rates)
+        if self.slow is not None and self.multiplier is not None:
+            self.slow.copy_(self.multiplier)
+
+    def sweep(self, h: float) -> None:
+        """One step of potentials, rates and multipliers."""
+        v, current, remaining = self.potential, self.current, 1 - h * self.current.conductance
+        for received, weight in self.reads:
+            v.addmm_(received, weight, beta=remaining, alpha=h / current.epsilon)
+            remaining = 1.0
+        if current.tolerance > 0:
+            self.renew(current)
+            if not self.reads:
+                v.mul_(remaining)
+            v.add_(self.rates, alpha=h * current.leak)
+        if self.steady is not None:
+            v.add_(self.steady, alpha=h)
+        if self.multiplier is None or self.slow is None or current.multiplier_rate is None:
+            torch.clamp(v, 0, 1, out=self.rates)
+            return
+        v.sub_(self.multiplier, alpha=h)
+        torch.clamp(v, min=0, out=self.rates)
+        move_multiplier(self.slow, self.multiplier, self.rates, current.multiplier_rate)
+
+    def renew(self, current: Current) -> None:
+        """Drive and lateral current of the rates as they are, unless those of before serve as well."""
+        if self.made_of is None:
+            self.made_of, self.moved = self.rates.clone(), torch.empty_like(self.rates)
+        elif float(torch.sub(self.rates, self.made_of, out=self.moved).abs_().max()) <= current.tolerance:
+            return
+        else:
+            self.made_of.copy_(self.rates)
+        base = torch.zeros_like(self.rates) if current.drive is None else current.drive
+        self.steady = torch.addmm(base, self.made_of, current.inverse, alpha=current.gain)
 
 
-def output_weights(below: Tensor | None, inverse: Tensor, *, epsilon: float, gain: float, leak: float) -> Tensor:
-    """K of the output, where it is not nudged."""
-    n, first = len(inverse), 0 if below is None else below.shape[1]
-    weights = aligned(first + n, n, inverse)
-    if below is not None:
-        torch.div(below.mT, epsilon, out=weights[:first])
-    torch.mul(inverse, gain, out=weights[first:]).diagonal().add_(leak)
-    return weights
-
-
-def nudged(output: Current, wanted: Tensor, nudge: float) -> Current:
-    """The output's current with -β (r - y) in it."""
-    weights = output.weights.clone()
-    weights[-wanted.shape[1] :].diagonal().sub_(nudge)
-    drive = nudge * wanted if output.drive is None else output.drive + nudge * wanted
-    return output._replace(weights=weights, drive=drive)
-
-
-def settle(
-    rates: Float[Tensor, "m N"],
-    currents: Sequence[Current],
-    steps: Sequence[float],
-    multipliers: Sequence[Tensor | None],
-    watch: Watch | None = None,
-) -> None:
+def settle(layers: Sequence[Somata], steps: Sequence[float], watch: Watch | None = None) -> None:
     """Sweeps of the dynamics over all layers, from the input up, each seeing what those below have become.  [CIM 4.3]
 
     v ← v + h dv, then r = min(max(v, 0), 1), in place; potentials start from the rates. A sparse layer has
-    r = max(v, 0), is inhibited by its `multipliers` q (m × 1), and moves them after its rates.
+    r = max(v, 0), is inhibited by its multipliers q (m × 1), and moves them after its rates.
     """
-    somata = [rates[:, current.own].clone() for current in currents]
-    received = [rates[:, current.window] for current in currents]
-    made = [rates[:, current.own] for current in currents]
-    slow = [q if q is None else q.clone() for q in multipliers]
+    for layer in layers:
+        layer.begin()
     for h in steps:
-        for current, v, r_in, r, q, u in zip(currents, somata, received, made, multipliers, slow, strict=True):
-            if current.weights.dtype == v.dtype:
-                v.addmm_(r_in, current.weights, beta=1 - h * current.conductance, alpha=h)
-            else:
-                received_coarsely = r_in.to(current.weights.dtype) @ current.weights
-                v.mul_(1 - h * current.conductance).add_(received_coarsely, alpha=h).add_(r, alpha=h * current.autapse)
-            if current.drive is not None:
-                v.add_(current.drive, alpha=h)
-            if q is None or u is None or current.multiplier_rate is None:
-                torch.clamp(v, 0, 1, out=r)
-                continue
-            v.sub_(q, alpha=h)
-            torch.clamp(v, min=0, out=r)
-            move_multiplier(u, q, r, current.multiplier_rate)
+        for layer in layers:
+            layer.sweep(h)
         if watch is not None:
-            watch(somata)
+            watch([layer.potential for layer in layers])
 
 
 def move_multiplier(u: Float[Tensor, "m 1"], q: Float[Tensor, "m 1"], rates: Rates, rate: float) -> None:

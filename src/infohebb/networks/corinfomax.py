@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from infohebb.errors import MismatchError, is_number, is_whole, unknown_name
 from infohebb.functional import dynamics
-from infohebb.functional.dynamics import Compartments, Current, Schedule
+from infohebb.functional.dynamics import Compartments, Current, Schedule, Somata
 from infohebb.functional.products import product
 from infohebb.networks.settling import Settling, check_counts
 
@@ -116,24 +116,16 @@ class CorInfoMaxNetwork(Settling):
     def currents(self, x: Float[Tensor, "m n"]) -> list[Current]:
         """What drives each layer while nothing is wanted of it."""
         layers, made = list(self.compartmental()), []
-        coarse = self.precision == "bf16" and x.dtype == torch.float32
-        constants = {"epsilon": self.epsilon, "gain": self.entropy_gain, "leak": self.leak}
         for place, (layer, own) in enumerate(zip(layers, self.columns, strict=True)):
-            inverse, forward = layer.inverse_correlation, layer.feedforward.weight.detach()
-            below = None if place == 0 else forward
-            first = own.start if place == 0 else self.columns[place - 1].start
+            forward, feedback = layer.feedforward.weight.detach(), layer.feedback
             drive = None if place else product(x, forward.mT, self.precision).div_(self.epsilon)
-            if layer.feedback is not None:
-                apart = {"leak": 0.0} if coarse else {}
-                weights = dynamics.hidden_weights(
-                    below, inverse, layer.feedback.weight.detach(), **{**constants, **apart}
-                )
-                weights = weights.bfloat16() if coarse else weights
-                window, conductance = slice(first, self.columns[place + 1].stop), 2 / self.epsilon + self.leak
-            else:
-                weights = dynamics.output_weights(below, inverse, **constants)
-                window, conductance = slice(first, own.stop), 1 / self.epsilon + 1 + self.leak
-            made.append(Current(window, own, weights, drive, conductance, self.multiplier_rates[place], self.leak))
+            below = (self.columns[place - 1], forward) if place else None
+            above = None if feedback is None else (self.columns[place + 1], feedback.weight.detach())
+            gain, apical = (self.entropy_gain, 1.0) if above is None else (2 * self.entropy_gain, 1 / self.epsilon)
+            conductance, inverse = 1 / self.epsilon + apical + self.leak, layer.inverse_correlation
+            constants = (inverse, self.epsilon, gain, self.leak, conductance, self.multiplier_rates[place])
+            tolerance = dynamics.lateral_tolerance(inverse, gain, conductance)
+            made.append(Current(own, drive, below, above, *constants, tolerance))
         return made
 
     @torch.no_grad()
@@ -180,9 +172,10 @@ class Presented:
     """One batch before a network, at rest to begin with: rates (m × N), and multipliers (m × 1) of sparse layers."""
 
     def __init__(self, network: CorInfoMaxNetwork, x: Float[Tensor, "m n"]):
-        self.network, self.currents = network, network.currents(x)
-        self.rates = dynamics.aligned(len(x), network.columns[-1].stop, x).zero_()
+        self.network, self.rates = network, x.new_zeros(len(x), network.columns[-1].stop)
         self.multipliers = [None if rate is None else x.new_zeros(len(x), 1) for rate in network.multiplier_rates]
+        pairs = zip(network.currents(x), self.multipliers, strict=True)
+        self.layers = [Somata(self.rates, current, multiplier) for current, multiplier in pairs]
 
     def settle(
         self, steps: int, wanted: Tensor | None = None, nudge: float = 0.0, watch: dynamics.Watch | None = None
@@ -191,22 +184,28 @@ class Presented:
 
         A free phase begins with multipliers at 0.
         """
-        currents = self.currents
+        layers = self.layers
         if wanted is not None and nudge != 0:
-            currents = [*currents[:-1], dynamics.nudged(currents[-1], wanted, nudge)]
+            told = layers[-1].current.nudged(wanted, nudge)
+            layers = [*layers[:-1], Somata(self.rates, told, self.multipliers[-1])]
         else:
             for multiplier in self.multipliers:
                 _ = None if multiplier is None else multiplier.zero_()
-        dynamics.settle(self.rates, currents, self.network.step_sizes(steps), self.multipliers, watch)
+        dynamics.settle(layers, self.network.step_sizes(steps), watch)
         return self.rates.clone()
 
     def residuals(self) -> list[float]:
-        """How far each layer is from rest where it now is: the mean of |dr| of another sweep, over its step."""
-        before, held = self.rates.clone(), [q if q is None else q.clone() for q in self.multipliers]
-        step = self.network.step
-        dynamics.settle(self.rates, self.currents, [step], held)
+        """How far each layer is from rest where it now is, free: the mean of |dr| of another sweep, over its step."""
+        before, held, step = (
+            self.rates.clone(),
+            [q if q is None else q.clone() for q in self.multipliers],
+            self.network.step,
+        )
+        dynamics.settle(self.layers, [step])
         moved = [float(change.abs().mean()) / step for change in self.network.split(self.rates - before)]
         self.rates.copy_(before)
+        for multiplier, kept in zip(self.multipliers, held, strict=True):
+            _ = None if multiplier is None or kept is None else multiplier.copy_(kept)
         return moved
 
 
