@@ -73,6 +73,8 @@ def small(config):
     network, training, rule = config["network"], config["training"], config["rule"]
     if network["name"] == "convnet":  # here an eighth as wide
         network["factor"] = network.get("factor", 1.0) / 8
+    if network["name"] == "corinfomax":  # likewise
+        network["widths"] = [width // 8 for width in network["widths"]]
     if network.get("slots", 1) > 1:
         network["slots"] = WINDOW
     if "window" in rule:
