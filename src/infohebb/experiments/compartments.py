@@ -51,10 +51,10 @@ def follow(network: nn.Module, rule: LearningRule, samples: Samples) -> Phases |
 def compartment_arrays(before: Phases | None, after: Phases | None) -> dict[str, np.ndarray]:
     """What pictures need of both: nothing of a network without compartments.
 
-    Of each layer the three neurons whose somata are highest where the free phase ends after training, of the output
-    the target first. `compartments_before_basal` and the like (sweeps × neurons); `compartments_neuron`, their names,
-    and `compartments_layer`, the place of each one's layer; `compartments_sweep`, and `compartments_onset`, the first
-    nudged sweep; `objective_before` and `objective_after` (sweeps × layers).
+    Of each layer the three most active neurons where the free phase ends after training, but for those that are cut off
+    at 1; of the output the target first. `compartments_before_basal` and the like (sweeps × neurons);
+    `compartments_neuron`, their names, and `compartments_layer`, the place of each one's layer; `compartments_sweep`,
+    and `compartments_onset`, the first nudged sweep; `objective_before` and `objective_after` (sweeps × layers).
     """
     if before is None or after is None:
         return {}
@@ -77,11 +77,14 @@ def compartment_arrays(before: Phases | None, after: Phases | None) -> dict[str,
 
 
 def _choose(phases: Phases) -> list[list[int]]:
-    """A few neurons of each layer."""
-    somata = [of["soma"][phases.onset - 1].clone() for of in phases.potentials]
+    """A few neurons of each layer: the most active of those whose rates are not cut off at 1, as far as there are."""
+    ranks = []
+    for of in phases.potentials:
+        soma, rate = (of[name][phases.onset - 1] for name in ("soma", "rate"))
+        ranks.append(torch.where((soma > rate) & (rate > 0), -rate, rate))
     if phases.target is not None:
-        somata[-1][phases.target] = math.inf
-    return [soma.topk(min(FEW, len(soma))).indices.tolist() for soma in somata]
+        ranks[-1][phases.target] = math.inf
+    return [rank.topk(min(FEW, len(rank))).indices.tolist() for rank in ranks]
 
 
 def _names(chosen: list[list[int]], target: int | None) -> list[str]:

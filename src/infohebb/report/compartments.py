@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from infohebb.report.arrays import first_with
 from infohebb.report.style import (
@@ -12,13 +13,11 @@ from infohebb.report.style import (
     LIGHT,
     LINES,
     LOOK,
-    MARKERS,
     MIDDLE,
     MUTED,
     PLOT,
     Drawing,
     Group,
-    depths,
     legend_below,
     svg_text,
 )
@@ -34,7 +33,7 @@ PARTS = {
 AXES = "compartments_neuron", "compartments_layer", "compartments_sweep", "compartments_onset"
 POTENTIALS = tuple(f"compartments_{when}_{part}" for when in WHEN for part in PARTS)
 OBJECTIVES = tuple(f"objective_{when}" for when in WHEN)
-TALL, TOP, BOTTOM, LEFT, RIGHT, GAP, BETWEEN = 1.25, 0.72, 0.52, 0.72, 0.14, 0.2, 0.42  # inches
+TALL, TOP, BOTTOM, LEFT, RIGHT, BETWEEN = 1.25, 0.88, 0.92, 0.72, 0.14, 0.42  # inches
 
 
 def compartment_traces(row: Summary) -> Group:
@@ -70,45 +69,53 @@ def _neurons(arrays: dict[str, np.ndarray], name: str, words: str) -> Drawing:
                     axes.plot(arrays["compartments_sweep"], values, **look)
             pair[0].set_title(str(arrays["compartments_neuron"][neuron]), fontsize=9, fontweight="normal", pad=4, x=0)
             pair[0].set_ylabel("potential, rate\n(no unit)", fontsize=8)
-        _finish(figure, rows, arrays, columns=5)
-    kept = "Of each layer the neuron whose soma is highest after training, of the output the target."
+        _finish(figure, rows, arrays)
+    kept = (
+        "Of each hidden layer the most active neuron after training whose rate is not cut off at 1, if there is one; "
+        "of the output the target. Each phase starts somata from rates."
+    )
     return Drawing(title, svg_text(figure, f"compartments of {name}"), f"{words} {kept}")
 
 
 def _objectives(arrays: dict[str, np.ndarray], name: str, words: str) -> Drawing:
+    """Each with its own scale: their levels before and after training are of other weights."""
     title = "Objective of each layer along the two phases"
     layers = arrays["objective_before"].shape[1]
     labels = [*(f"layers.{place}" for place in range(layers - 1)), "output"]
     with mpl.rc_context(LOOK):
-        figure, rows = _pairs(title, 1)
-        for axes, when in zip(rows[0], WHEN, strict=True):
-            for place, (label, colour) in enumerate(zip(labels, depths(layers), strict=True)):
+        figure, rows = _pairs(title, layers, gap=0.56, share=False)
+        for place, (pair, label) in enumerate(zip(rows, labels, strict=True)):
+            for axes, when in zip(pair, WHEN, strict=True):
                 values = arrays[f"objective_{when}"][:, place].astype(float)
-                shape, every = MARKERS[place % len(MARKERS)], max(len(values) // 8, 1)
-                look = {"marker": shape, "markersize": 5, "markevery": every, "markeredgecolor": "white"}
-                axes.plot(arrays["compartments_sweep"], values, color=colour, label=label, linewidth=1.4, **look)
-        rows[0][0].set_ylabel("objective (no unit)", fontsize=8)
-        _finish(figure, rows, arrays, columns=5)
-    climbs = "Each layer climbs its own while the others move; the output's has the nudge's term from its onset on."
-    return Drawing(title, svg_text(figure, f"objectives along settling of {name}"), f"{words} {climbs}")
+                axes.plot(arrays["compartments_sweep"], values, color=DARK, linewidth=1.5, label="objective")
+                axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+            pair[0].set_title(label, fontsize=9, fontweight="normal", pad=4, x=0)
+            pair[0].set_ylabel("objective (no unit)", fontsize=8)
+        _finish(figure, rows, arrays)
+    climbs = (
+        "Each layer climbs its own while the others move, so that it may fall; the output's has the nudge's term from "
+        "its onset on."
+    )
+    scales = "Each pair of axes has a scale of its own."
+    return Drawing(title, svg_text(figure, f"objectives along settling of {name}"), f"{words} {climbs} {scales}")
 
 
-def _pairs(title: str, count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """Rows of two axes, before and after training, that share both scales; room below for a legend of one line."""
-    bottom = BOTTOM + 0.2
-    height = TOP + bottom + count * TALL + (count - 1) * BETWEEN
+def _pairs(title: str, count: int, *, gap: float = 0.2, share: bool = True) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Rows of two axes, before and after training, that may share a scale; room below for a legend of two lines."""
+    height = TOP + BOTTOM + count * TALL + (count - 1) * BETWEEN
     figure = Figure(figsize=(PLOT, height))
     figure.text(0.1 / PLOT, 1 - 0.26 / height, title, fontsize=10.5, fontweight="bold", color=INK)
-    wide, rows = (PLOT - LEFT - RIGHT - GAP) / 2, []
+    wide, rows = (PLOT - LEFT - RIGHT - gap) / 2, []
     for place in range(count):
-        below = bottom + (count - 1 - place) * (TALL + BETWEEN)
-        box = [(left / PLOT, below / height, wide / PLOT, TALL / height) for left in (LEFT, LEFT + wide + GAP)]
+        below = BOTTOM + (count - 1 - place) * (TALL + BETWEEN)
+        box = [(left / PLOT, below / height, wide / PLOT, TALL / height) for left in (LEFT, LEFT + wide + gap)]
         one = figure.add_axes(box[0])
-        rows.append((one, figure.add_axes(box[1], sharex=one, sharey=one)))
+        rows.append((one, figure.add_axes(box[1], sharex=one, sharey=one if share else None)))
+        rows[-1][1].tick_params(labelleft=not share)
     return figure, rows
 
 
-def _finish(figure: Figure, rows: list[tuple[Axes, Axes]], arrays: dict[str, np.ndarray], columns: int) -> None:
+def _finish(figure: Figure, rows: list[tuple[Axes, Axes]], arrays: dict[str, np.ndarray]) -> None:
     sweeps, onset = arrays["compartments_sweep"], float(arrays["compartments_onset"]) - 0.5
     for place, pair in enumerate(rows):
         for axes in pair:
@@ -116,10 +123,9 @@ def _finish(figure: Figure, rows: list[tuple[Axes, Axes]], arrays: dict[str, np.
             axes.grid(visible=False, axis="x")
             axes.set_xlim(float(sweeps[0]), float(sweeps[-1]) if len(sweeps) > 1 else float(sweeps[0]) + 1)
             axes.tick_params(labelbottom=place == len(rows) - 1)
-        pair[1].tick_params(labelleft=False)
     for axes, when in zip(rows[0], WHEN.values(), strict=True):
-        axes.annotate(when, (1, 1), (0, 4), "axes fraction", textcoords="offset points", ha="right", fontsize=9)
+        axes.annotate(when, (1, 1), (0, 18), "axes fraction", textcoords="offset points", ha="right", fontsize=9)
     for axes in rows[-1]:
         axes.set_xlabel("sweep")
     figure.align_ylabels([pair[0] for pair in rows])
-    legend_below(figure, rows[0][0], columns=columns)
+    legend_below(figure, rows[0][0], columns=3)

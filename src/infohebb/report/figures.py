@@ -28,6 +28,7 @@ def row_figures(row: Summary) -> list[Group]:
     """All that the records of `row` hold the material for."""
     plots = tuple(drawing for drawing in (learning_curve(row), information_plane(row)) if drawing)
     in_time = Group("plots", (*third_factors(row).drawings, *neuron_traces(row).drawings))
-    settling = watched_curves(row), information_curves(row), compartment_traces(row)
-    groups = Group("plots", plots), alignment_curves(row), *settling, in_time, objectives(row), gram_matrices(row)
+    curves = Group("plots", (*plots, *watched_curves(row).drawings))
+    settling = information_curves(row), compartment_traces(row)
+    groups = curves, alignment_curves(row), *settling, in_time, objectives(row), gram_matrices(row)
     return [group for group in groups if group.drawings]

@@ -1,6 +1,7 @@
 """What figures with one line per layer share: their looks, and axes with a line to hold them against."""
 
 import math
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,13 +26,22 @@ MARKS = 8  # on one line, where epochs are many
 
 
 def layer_canvas(
-    title: str, ylabel: str, lines: dict[str, Series], reference: tuple[float, str] | None = None
+    title: str,
+    ylabel: str,
+    lines: dict[str, Series],
+    reference: tuple[float, str] | None = None,
+    layers: Sequence[str] = (),
 ) -> tuple[Figure, Axes]:
-    """A canvas with every layer's curve, and the reference as a dotted line."""
+    """A canvas with every layer's curve, and the reference as a dotted line.
+
+    Looks are told by the place among all `layers`, which are those that have a curve if not given.
+    """
     names = [*lines, *([reference[1]] if reference else [])]
     figure, axes = plot_canvas(title, "epoch", ylabel, legend=_rows(names))
-    for position, (name, line) in enumerate(lines.items()):
-        draw_curve(axes, line, name, *_look(name, position, lines), **_marks(line, position))
+    layers = layers or list(lines)
+    for name, line in lines.items():
+        position = layers.index(name)
+        draw_curve(axes, line, name, *_look(name, position, layers), **_marks(line, position))
     if reference:
         axes.axhline(reference[0], color=MUTED, linestyle=(0, (1, 1.6)), linewidth=1.6, label=reference[1], zorder=1.5)
     return figure, axes
@@ -44,9 +54,9 @@ def finish(figure: Figure, axes: Axes, lines: dict[str, Series]) -> None:
     legend_below(figure, axes, columns=math.ceil(len(names) / _rows(names)))
 
 
-def _look(name: str, position: int, lines: dict[str, Series]) -> tuple[str, str, str]:
+def _look(name: str, position: int, layers: Sequence[str]) -> tuple[str, str, str]:
     """Blocks by depth as in the information plane: dark to light, neighbours told apart by their markers."""
-    blocks = [layer for layer in lines if layer != READOUT]
+    blocks = [layer for layer in layers if layer != READOUT]
     if name == READOUT:
         return INK, LINES[1], "p"
     return depths(len(blocks))[position], LINES[0], MARKERS[position % len(MARKERS)]

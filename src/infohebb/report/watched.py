@@ -30,7 +30,7 @@ from infohebb.report.style import (
 from infohebb.report.summary import Summary, in_order
 
 TICK = 30  # degrees
-FAR = 3.0  # times the information above 0: from as far below 0 the axis is logarithmic there
+FAR = 20.0  # times the information above 0: from as far below 0 the axis is logarithmic there
 WHEN = "On training samples that are always the same; epoch 0 is before learning."
 KINDS = {
     "information": ("in all", DARK, LINES[0], MARKERS[0]),
@@ -62,7 +62,7 @@ def _angles(row: Summary) -> Drawing | None:
         return None
     title = "Angle between forward and feedback weights"
     with mpl.rc_context(LOOK):
-        figure, axes = layer_canvas(title, "angle (degrees)", lines, (90.0, "90°, no relation"))
+        figure, axes = layer_canvas(title, "angle (degrees)", lines, (90.0, "90°, no relation"), _layers(row))
         largest = max(float(line.high.max()) for line in lines.values())
         axes.set_ylim(-4, max(100, TICK * math.ceil(largest / TICK) + 4))
         axes.yaxis.set_major_locator(MultipleLocator(TICK))
@@ -124,9 +124,9 @@ def _far(axes: Axes, curves: list[Series]) -> float | None:
         return None
     linear = 10.0 ** math.ceil(math.log10(max(high, 1.0)))
     axes.set_yscale("symlog", linthresh=linear, linscale=1.5)
-    decades = range(round(math.log10(linear)), math.ceil(math.log10(-low)) + 1)
+    decades = range(round(math.log10(linear)), math.floor(math.log10(-low)) + 1)
     ticks = [-(10.0**power) for power in decades]
-    axes.set_ylim(1.3 * low, 1.1 * max(high, 0.1 * linear))
+    axes.set_ylim(1.3 * low, linear)
     step = -(-len(ticks) // 4)
     axes.yaxis.set_major_locator(FixedLocator([*ticks[::step], -linear / 2, 0, linear / 2, linear]))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -143,6 +143,12 @@ def _lines(row: Summary, measure: str) -> dict[str, Series]:
     names = in_order(name for run in row.records for name in _of(run.curves.get("watched"), measure))
     found = {name: series(row.records, "watched", measure, name, at=("watched", "epoch")) for name in names}
     return {name: line for name, line in found.items() if line is not None}
+
+
+def _layers(row: Summary) -> tuple[str, ...]:
+    """All that were watched, from the input up: those that angles are measured of are but the hidden ones."""
+    measures = ("rate", "angle", *KINDS)
+    return in_order(name for run in row.records for what in measures for name in _of(run.curves.get("watched"), what))
 
 
 def _of(watched: object, measure: str) -> list[str]:
