@@ -9,6 +9,7 @@ import torch
 
 from infohebb.data import DataSet
 from infohebb.experiments.build import build_data, build_diagnosis, build_network, build_rule, resolved
+from infohebb.experiments.compartments import compartment_arrays, follow
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.pictures import Samples, count_blocks
 from infohebb.experiments.provenance import commit, versions
@@ -58,6 +59,7 @@ def measure(job: Job, options: Options) -> Record:
         rule = build_rule(job.config)
         samples = Samples(data, count_blocks(network))
         arrays = {"labels": samples.labels, **samples.grams(network, "before")}
+        before = follow(network, rule, samples)
         reset_peak_memory(device)
         curves = train(
             network,
@@ -71,7 +73,8 @@ def measure(job: Job, options: Options) -> Record:
             progress=options.progress,
         )
     peak, method = peak_memory(device)
-    write_arrays(job.path.with_suffix(".npz"), {**arrays, **samples.grams(network, "after")})
+    arrays |= samples.grams(network, "after") | compartment_arrays(before, follow(network, rule, samples))
+    write_arrays(job.path.with_suffix(".npz"), arrays)
     return Record(
         **job.words,
         final=final_scores(network, data, curves, ground.held_out),
