@@ -1,8 +1,8 @@
 """Write the measured figures of `results/` into README.md and docs/papers: `make docs`.
 
-What stands between <!-- results RECIPE -->, <!-- rivals RECIPE -->, <!-- report RECIPE --> or <!-- bench NAME --> and
-<!-- end --> is replaced; reports and figures of some recipes are written whole. A test keeps all of these and the
-records together.
+What stands between <!-- results RECIPE -->, <!-- rivals RECIPE -->, <!-- report RECIPE -->, <!-- epochs RECIPE --> or
+<!-- bench NAME --> and <!-- end --> is replaced; reports and figures of some recipes are written whole. A test keeps
+all of these and the records together.
 """
 
 import json
@@ -24,7 +24,7 @@ REPORTED = ("kib/table2_small",)
 NOTHING = "No records yet.\n"
 HEADING = re.compile(r"^## (.*)\n", re.MULTILINE)
 UNSPEAKABLE = re.compile(r"[^A-Za-z0-9]+")  # in the name of a file
-MARKED = re.compile(r"(<!-- (results|rivals|report|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (results|rivals|report|epochs|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(recipe: str) -> str:
@@ -67,6 +67,26 @@ def pictures(records: list[Record]) -> Iterator[tuple[str, Drawing]]:
             yield f"{section.recipe.replace('/', '-')}-{UNSPEAKABLE.sub('-', drawing.title).strip('-')}.svg", drawing
 
 
+EPOCHS = (1, 2, 3, 5, 10, 20, 50)
+
+
+def course(recipe: str) -> str:
+    """Test accuracy of each row and seed after some epochs and, where it was watched, the first layer's angle there."""
+    lines = ["| row, seed | " + " | ".join(map(str, EPOCHS)) + " |", "|---|" + "---:|" * len(EPOCHS)]
+    for record in recorded(recipe):
+        accuracy = record.curves.get("test_accuracy", [])
+        watched = record.curves.get("watched", {})
+        angles = dict(zip(watched.get("epoch", []), watched.get("angle", {}).get("layers.0", []), strict=False))
+        cells = [
+            f"{accuracy[epoch - 1]:.2f}" + (f", {angles[epoch]:.1f}°" if epoch in angles else "")
+            if epoch <= len(accuracy)
+            else "–"
+            for epoch in EPOCHS
+        ]
+        lines.append(f"| {record.row}, {record.seed} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else NOTHING
+
+
 FAMILIES = {"sgd+divnorm": "kib/table2_sgd", "adamw+batchnorm": "kib/table2_adamw"}
 WIDE = ("1x+divnorm", "1x+grouping+divnorm", "1x+grouping", "1x")  # rows of the large tables, the paper's own first
 
@@ -104,7 +124,7 @@ def figures(name: str) -> str:
 def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
-    kinds = {"results": table, "rivals": rivals, "report": reported, "bench": figures}
+    kinds = {"results": table, "rivals": rivals, "report": reported, "epochs": course, "bench": figures}
 
     def replace(found: re.Match[str]) -> str:
         return found[1] + kinds[found[2]](found[3]) + found[4]
