@@ -30,7 +30,7 @@ class Settling(nn.Module, ABC):
         self.sizes = (math.prod(shape), *widths, outputs)
         if min(self.sizes) < 1:
             raise MismatchError(f"no layer may be empty: {list(self.sizes)}")
-        self.precision: Precision = "fp32"  # of products with the input, and of weights' gradients
+        self.precision: Precision = "fp32"  # of the large products
 
     @property
     def outputs(self) -> int:
