@@ -326,4 +326,4 @@ def test_the_entropy_gain_alone_is_changed(forgetting):
 def test_the_ablations_have_five_seeds_and_no_other_row():
     _, recipe = load_recipe("cim/ablations")
     assert recipe.seeds == [0, 10, 20, 30, 40]
-    assert len(recipe.row) == 8 + 10 + 8 + 10
+    assert len(recipe.row) == 8 + 10 + 8 + 10 + 3  # the last are of batch and precision
