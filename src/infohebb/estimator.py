@@ -87,10 +87,9 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted; by
     a rule that consumes samples or windows it is refused.
 
-    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP, or what settles), `rule_` (the copy
-    that learned),
-    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch,
-    NaN of a pass from which nothing could be learned yet).
+    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP, or what settles), `rule_` (the
+    copy that learned), `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning,
+    one per epoch, NaN of a pass from which nothing could be learned yet).
     """
 
     def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name, and taken as it is: `fit` looks at it)

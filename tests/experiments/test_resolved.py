@@ -8,7 +8,6 @@ from infohebb.errors import MismatchError, RecipeError, UnknownKeyError, WrongTy
 from infohebb.experiments.build import check_config, resolved
 from infohebb.rules import registry
 
-
 SETTLING = {  # the networks of rules that train no MLP, and a default that their records hold
     "ContrastiveSimilarityMatching": ({"name": "equilibrium", "lateral": True}, ("gain", 1.0)),
     "CorInfoMax": ({"name": "corinfomax"}, ("leak", 0.5)),

@@ -41,7 +41,8 @@ class SettlingRule(LearningRule):
         Raises MismatchError for a rule that names no network which can be made.
         """
         if inspect.isabstract(self.network_type):
-            raise MismatchError(f"{type(self).__name__} trains any {self.network_type.__name__}; give it a make_network")
+            name = self.network_type.__name__
+            raise MismatchError(f"{type(self).__name__} trains any {name} network; give it a make_network")
         network = self.network_type(inputs, outputs, widths)
         assert isinstance(network, Settling)
         return network
