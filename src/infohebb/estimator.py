@@ -187,7 +187,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn("all labels are the same class, so nothing can be learned", UserWarning, stacklevel=4)
         dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
-            rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+            rule = self._own_rule()
             network = self._network(X.shape[1], len(classes), rule).to(dtype)
             rule.attach(network)
             rule.to(dtype)
@@ -195,6 +195,9 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         self.optimizer_ = prepare_optimizer(rule, network, self._optimizer_options(rule.groups(network)))
         self.network_, self.rule_, self.classes_ = network, rule, classes
         self.loss_curve_, self.n_iter_, self._random_numbers = [], 0, random_numbers
+
+    def _own_rule(self) -> LearningRule:
+        return KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
 
     def _network(self, features: int, classes: int, rule: LearningRule) -> MLP | Settling:
         widths = widths_of(self.hidden) or []

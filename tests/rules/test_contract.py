@@ -226,5 +226,5 @@ class AnyNetwork(SettlingRule):
 
 
 def test_a_settling_rule_without_a_network_is_told_to_make_one():
-    with pytest.raises(MismatchError, match="^AnyNetwork trains any Settling network; give it"):
+    with pytest.raises(MismatchError, match=r"^AnyNetwork trains any Settling network; give it"):
         AnyNetwork().make_network(5, 3, (8,))
