@@ -40,16 +40,19 @@ from infohebb.errors import (
     UsageError,
     WrongTypeError,
 )
-from infohebb.estimator import largest_groups
+from infohebb.estimator import largest_groups, nearest_probabilities
 from infohebb.functional import kernels
+from infohebb.networks import CorInfoMaxNetwork, EquilibriumNetwork, PredictiveCodingNetwork
+from infohebb.rules import CorInfoMax, SettlingRule, registry
 from infohebb.rules import LayerwiseClassification as HeadsRule
-from infohebb.rules import registry
 from infohebb.training.seeding import seeded
 
 X, Y = load_iris(return_X_y=True)
-RULES = [None, Backprop(), LastLayer(), HeadsRule()]
-NAMES = ["default", "Backprop", "LastLayer", "rule with parameters of its own"]
+RULES = [None, Backprop(), LastLayer(), HeadsRule(), CorInfoMax()]
+NAMES = ["default", "Backprop", "LastLayer", "rule with parameters of its own", "CorInfoMax"]
+SETTLING = [make() for make in registry().values() if issubclass(make, SettlingRule)]
 ONE_CLASS = "all labels are the same"  # in some of scikit-learn's checks too
+EPOCHS = {"CorInfoMax": 15, "EquilibriumPropagation": 5, "PredictiveCoding": 5}  # whose output learns at a low rate
 NOT_OURS = ("sample_weight", "multilabel", "multioutput")  # sample weights, and several labels for one sample
 
 
@@ -80,7 +83,8 @@ def own_checks(estimator):
 
 @pytest.mark.parametrize("rule", [None, *(make() for make in registry().values())], ids=["default", *registry()])
 def test_scikit_learns_own_checks_all_pass_with_every_rule(rule):
-    few = 2 if rule is None or rule.consumes == "batch" else 1  # a window for each sample makes many steps of an epoch
+    one = rule is not None and rule.consumes != "batch"  # a window for each sample makes many steps of an epoch
+    few = EPOCHS.get(type(rule).__name__, 1 if one else 2)
     checks = own_checks(LocalClassifier(rule, epochs=few))
     assert [name for name, status in checks if status not in ("passed", "skipped")] == []
     skipped = {name for name, status in checks if status == "skipped"}
@@ -211,6 +215,75 @@ def test_parameters_are_got_and_set():
     assert isinstance(model.get_params()["rule"], LastLayer)
     assert [len(block.weight) for block in model.fit(X, Y).network_.blocks] == [8, 4]
     assert "LastLayer" in repr(model)
+
+
+# rules on networks that settle
+
+
+def test_a_settling_rule_makes_the_network_that_it_trains():
+    made = {type(rule).__name__: small(rule, hidden=(16, 8), epochs=1).fit(X, Y).network_ for rule in SETTLING}
+    assert {name: type(network) for name, network in made.items()} == {
+        "ContrastiveSimilarityMatching": EquilibriumNetwork,
+        "CorInfoMax": CorInfoMaxNetwork,
+        "EquilibriumPropagation": EquilibriumNetwork,
+        "PredictiveCoding": PredictiveCodingNetwork,
+        "PredictiveCodingNudge": PredictiveCodingNetwork,
+    }
+    assert {network.sizes for network in made.values()} == {(4, 16, 8, 3)}
+    assert [len(made[name].laterals) for name in ("ContrastiveSimilarityMatching", "EquilibriumPropagation")] == [2, 0]
+    rates = [made[name].nonlinearity for name in ("PredictiveCoding", "PredictiveCodingNudge")]
+    assert rates == ["sigmoid", "relu"]
+
+
+@pytest.mark.parametrize("rule", SETTLING, ids=lambda rule: type(rule).__name__)
+def test_it_learns_small_data_by_settling(rule):
+    x = StandardScaler().fit_transform(X)
+    assert LocalClassifier(rule, hidden=(64,), random_state=0).fit(x, Y).score(x, Y) > 0.75  # two classes are 0.67
+
+
+@pytest.mark.parametrize("rule", SETTLING, ids=lambda rule: type(rule).__name__)
+def test_probabilities_of_what_settles_are_those_nearest_to_its_outputs(rule):
+    model = small(rule).fit(X, Y)
+    outputs, found = model.network_(torch.from_numpy(X)).numpy(), model.predict_proba(X)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
+    for output, probabilities in zip(outputs, found, strict=True):  # as the optimum of a distance wants it
+        off = (output - probabilities)[probabilities > 1e-300]
+        np.testing.assert_allclose(off, off[0], atol=1e-12)
+        assert (output[probabilities <= 1e-300] <= off[0] + 1e-12).all()
+    np.testing.assert_array_equal(model.predict(X), model.classes_[outputs.argmax(1)])
+    np.testing.assert_array_equal(outputs.argmax(1), found.argmax(1))
+    np.testing.assert_allclose(model.predict_log_proba(X), np.log(found), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "probabilities"),
+    [
+        ([0.2, 0.5, 0.3], [0.2, 0.5, 0.3]),
+        ([0.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]),
+        ([0.9, 0.3, 0.1], [0.8, 0.2, 0.0]),
+        ([-0.7, -0.4, -2.0], [0.35, 0.65, 0.0]),
+        ([3.0, 1e9, -1e9], [0.0, 1.0, 0.0]),
+        ([0.1], [1.0]),
+    ],
+)
+def test_the_nearest_probabilities(outputs, probabilities):
+    found = nearest_probabilities(torch.tensor([outputs], dtype=torch.float64))
+    np.testing.assert_allclose(found.numpy(), [probabilities], rtol=1e-12, atol=1e-300)
+    assert bool(found.log().isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"groups": 4}, "groups = 4: CorInfoMax makes its own network, which settles and .* leave groups out"),
+        ({"nonlinearity": "tanh"}, "nonlinearity = 'tanh': CorInfoMax makes its own .* leave nonlinearity out"),
+    ],
+)
+def test_settings_of_an_mlp_are_refused_for_what_settles(settings, words):
+    with pytest.raises(MismatchError, match=words) as caught:
+        small(CorInfoMax(), **settings).fit(X, Y)
+    assert "\n" not in str(caught.value)
+    small(CorInfoMax(), groups=0, epochs=1).fit(X, Y)
 
 
 # groups

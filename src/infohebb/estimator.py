@@ -20,8 +20,8 @@ from torch import Tensor
 
 from infohebb.data import Split, batches, count_batches
 from infohebb.errors import LabelError, MismatchError, UsageError, WrongTypeError, is_number, is_whole
-from infohebb.networks import MLP
-from infohebb.rules import KernelizedBottleneck, LearningRule
+from infohebb.networks import MLP, Settling
+from infohebb.rules import KernelizedBottleneck, LearningRule, SettlingRule
 from infohebb.training import predict
 from infohebb.training.devices import keep_freed_memory
 from infohebb.training.epoch import learn_epoch
@@ -35,6 +35,7 @@ MOST_GROUPS = 32
 BATCH = 64
 STREAMED = ("sample", "window")
 LOCAL_RATE, READOUT_RATE = 1e-3, 1e-2
+OF_AN_MLP = "leaky_relu"  # its nonlinearity, if none is named
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
     "rule": (
         lambda rule: rule is None or isinstance(rule, LearningRule),
@@ -67,7 +68,9 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
 class LocalClassifier(ClassifierMixin, BaseEstimator):
     """A classifier whose fully connected network is trained by a local rule.
 
-    `rule`: any rule on layered networks, of which a copy learns; None is `KernelizedBottleneck(kernel="cosine")`.
+    `rule`: any rule on layered networks, or a `SettlingRule`, of which a copy learns; None is
+    `KernelizedBottleneck(kernel="cosine")`. A SettlingRule makes its own network, which settles and has no divisive
+    normalisation and no nonlinearity to choose: `groups` and `nonlinearity` stay as they are.
     `hidden`: widths of the hidden layers (a sequence or an array), or one width. `groups` of their divisive
     normalisation: a number that divides each width, 0 for no normalisation; None is the largest number, up to 32, that
     leaves two neurons or more in each group, and no normalisation where there is none (nor of 2 groups for the cosine
@@ -84,9 +87,9 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
     taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted; by
     a rule that consumes samples or windows it is refused.
 
-    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP), `rule_` (the copy that learned),
-    `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning, one per epoch,
-    NaN of a pass from which nothing could be learned yet).
+    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP, or what settles), `rule_` (the
+    copy that learned), `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning,
+    one per epoch, NaN of a pass from which nothing could be learned yet).
     """
 
     def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name, and taken as it is: `fit` looks at it)
@@ -95,7 +98,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         hidden=(128, 128),
         *,
         groups=None,
-        nonlinearity="leaky_relu",
+        nonlinearity=OF_AN_MLP,
         epochs=50,
         batch=None,
         optimizer="adam",
@@ -146,16 +149,22 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class (m,) of each sample of X (m, features)."""
-        winners = self._logits(X).argmax(1)  # first, for it tells whether there are classes
+        winners = self._outputs(X).argmax(1)  # first, for it tells whether there are classes
         return self.classes_[winners.numpy()]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (m, classes), in the order of `classes_`: the softmax of the network's outputs."""
-        return self._logits(X).softmax(1).numpy()
+        """Probabilities (m, classes), in the order of `classes_`: the softmax of the network's outputs.
+
+        A network that settles learns by squared error to say 1 for the right class and 0 for others, so that its
+        outputs are themselves estimates of probabilities: these are then the ones nearest to them (least squares).
+        """
+        outputs = self._outputs(X)
+        return (nearest_probabilities(outputs) if self._settles() else outputs.softmax(1)).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of `predict_proba` (m, classes), finite also where it is 0."""
-        return self._logits(X).log_softmax(1).numpy()
+        """Logarithms of `predict_proba` (m, classes), all finite."""
+        outputs = self._outputs(X)
+        return (nearest_probabilities(outputs).log() if self._settles() else outputs.log_softmax(1)).numpy()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -178,7 +187,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn("all labels are the same class, so nothing can be learned", UserWarning, stacklevel=4)
         dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
-            rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+            rule = self._own_rule()
             network = self._network(X.shape[1], len(classes), rule).to(dtype)
             rule.attach(network)
             rule.to(dtype)
@@ -187,13 +196,27 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         self.network_, self.rule_, self.classes_ = network, rule, classes
         self.loss_curve_, self.n_iter_, self._random_numbers = [], 0, random_numbers
 
-    def _network(self, features: int, classes: int, rule: LearningRule) -> MLP:
+    def _own_rule(self) -> LearningRule:
+        return KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+
+    def _network(self, features: int, classes: int, rule: LearningRule) -> MLP | Settling:
         widths = widths_of(self.hidden) or []
+        if isinstance(rule, SettlingRule):
+            self._check_settling(rule)
+            return rule.make_network(features, classes, widths)
         groups = largest_groups(widths) if self.groups is None else int(self.groups)
         norm = {"groups": groups} if groups else None
         if self.groups is None:
             norm = rule.fitting_norm(norm)
         return MLP(features, classes, widths, nonlinearity=self.nonlinearity, divisive_norm=norm, bias=True)
+
+    def _check_settling(self, rule: SettlingRule) -> None:
+        """Raise MismatchError for settings of an MLP."""
+        makes = f"{type(rule).__name__} makes its own network, which settles"
+        if self.groups:
+            raise MismatchError(f"groups = {self.groups}: {makes} and has no divisive normalisation; leave groups out")
+        if self.nonlinearity != OF_AN_MLP:
+            raise MismatchError(f"nonlinearity = {self.nonlinearity!r}: {makes}; leave nonlinearity out")
 
     def _optimizer_options(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
         options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
@@ -234,7 +257,10 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         self.loss_curve_.append(tally.mean(tally.losses))
         self.n_iter_ += 1
 
-    def _logits(self, X: Any) -> Float[Tensor, "m classes"]:
+    def _settles(self) -> bool:
+        return isinstance(self.network_, Settling)
+
+    def _outputs(self, X: Any) -> Float[Tensor, "m classes"]:
         check_is_fitted(self, "network_")
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         return torch.cat([predict(self.network_, dense(X[part])) for part in gen_batches(X.shape[0], 1024)]).cpu()
@@ -311,6 +337,19 @@ def in_own_words(consumes: str) -> Iterator[None]:
     except UsageError as error:
         words = str(error).replace("training.batch", "batch").replace(", or a larger epoch_samples", mend)
         raise type(error)(words) from error
+
+
+def nearest_probabilities(outputs: Float[Tensor, "m classes"]) -> Float[Tensor, "m classes"]:
+    """Numbers above 0 that add up to 1, by which as little as possible (squared) of the outputs changes.
+
+    One number is taken off all outputs of a sample, and what would fall below 0 stays at the smallest number above it.
+    """
+    outputs = outputs - outputs.amax(1, keepdim=True)
+    largest = outputs.sort(1, descending=True).values
+    places = torch.arange(1, outputs.shape[1] + 1, dtype=outputs.dtype)
+    excess = (largest.cumsum(1) - 1) / places  # what is taken off, were only the largest so many left above 0
+    off = excess.amax(1, keepdim=True)
+    return (outputs - off).clamp(min=torch.finfo(outputs.dtype).tiny)
 
 
 def dense(rows: Any) -> np.ndarray:

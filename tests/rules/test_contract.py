@@ -7,7 +7,7 @@ import pytest
 from infohebb import HSICMemory, KernelizedBottleneck, KernelizedBottleneckOnline, rules
 from infohebb.errors import MismatchError, UnknownNameError, UsageError
 from infohebb.networks import MLP, ConvNet, LeakyMLP, Settling
-from infohebb.rules import LearningRule
+from infohebb.rules import LearningRule, SettlingRule
 from infohebb.testing import (
     PROMISES,
     SETTLING,
@@ -20,6 +20,7 @@ from infohebb.testing import (
 )
 from infohebb.testing.cases import leaky_networks
 from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, OneByOne, Remembers, Waits
+from rules.own_settling import CHEATS, Contrast
 
 WORDS_ONCE = {"trains some network", "learns blobs"}
 WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | WORDS_ONCE
@@ -204,3 +205,26 @@ def test_networks_without_examples_are_named():
 
     with pytest.raises(MismatchError, match="no example of a Conv2d network"):
         example_networks(torch.nn.Conv2d)
+
+
+def test_a_users_own_rule_on_a_settling_network_of_their_own_keeps_the_contract():
+    checks = check_rule(Contrast)
+    assert {check.promise for check in checks} == WORDS_SETTLING
+    assert {check.network for check in checks} == {"Leaky, shallow", "Leaky, deep", "-", "blobs"}
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda rule: rule.__name__)
+def test_a_settling_rule_that_cheats_is_noticed(cheat):
+    assert broken(cheat) == {CHEATS[cheat]}
+
+
+class AnyNetwork(SettlingRule):
+    """Says of no network that it trains it."""
+
+    def experience(self, network, x, wanted):
+        raise NotImplementedError
+
+
+def test_a_settling_rule_without_a_network_is_told_to_make_one():
+    with pytest.raises(MismatchError, match=r"^AnyNetwork trains any Settling network; give it"):
+        AnyNetwork().make_network(5, 3, (8,))

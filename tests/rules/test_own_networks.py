@@ -68,6 +68,10 @@ def test_every_rule_takes_a_step_in_it(make, name):
     sequential, rule = make(), rules.registry()[name]()
     frozen = next(sequential.parameters()).requires_grad_(False)
     network = from_sequential(sequential, IMAGE)
+    if isinstance(rule, rules.SettlingRule):
+        with pytest.raises(MismatchError, match=f"^{name} trains a [A-Z][A-Za-z]+Network network, not a Layered$"):
+            rule.attach(network)
+        return
     if rule.consumes != "batch":
         refused = r"blocks.0 (is a convolution|has batch or layer norm|has batch norm or dropout|takes maxima)"
         with contextlib.nullcontext() if fits(rule, make) else pytest.raises(MismatchError, match=refused):

@@ -18,6 +18,7 @@ from infohebb.rules.layered import LayeredRule
 from infohebb.rules.layerwise_classification import LayerwiseClassification
 from infohebb.rules.predictive_coding import PredictiveCoding
 from infohebb.rules.predictive_coding_nudge import PredictiveCodingNudge
+from infohebb.rules.settling import SettlingRule
 from infohebb.rules.sign_symmetry import SignSymmetry
 from infohebb.rules.transport import TransportRule
 
@@ -39,6 +40,7 @@ __all__ = [
     "LearningRule",
     "PredictiveCoding",
     "PredictiveCodingNudge",
+    "SettlingRule",
     "SignSymmetry",
     "TransportRule",
 ]

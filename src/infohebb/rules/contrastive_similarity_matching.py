@@ -9,6 +9,7 @@ f, n  free and nudged phase    s_k (m × n_k)  rates of layer k, s_0 the input  
     ΔM_k = 1/(2β m) Σ s_kⁿ s_kⁿᵀ, and then M_k ← (1 - decay) M_k, where decay is the rate of M over 2|β|
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,6 +39,10 @@ class ContrastiveSimilarityMatching(TwoPhaseRule):
                 "ContrastiveSimilarityMatching trains lateral weights, and the network has none; "
                 "build EquilibriumNetwork(..., lateral=True)"
             )
+
+    def make_network(self, inputs: int | Sequence[int], outputs: int, widths: Sequence[int]) -> EquilibriumNetwork:
+        """One with lateral weights."""
+        return EquilibriumNetwork(inputs, outputs, widths, lateral=True)
 
     def groups(self, network: EquilibriumNetwork) -> dict[str, list[Parameter]]:
         """Besides weights (`forward`) and biases (`bias`) lateral matrices, at the `lateral` rate."""

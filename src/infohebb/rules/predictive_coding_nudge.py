@@ -8,6 +8,7 @@ z_k (m × n_k)  values    r_k = f(z_k), r_0 the input    e_k = z_{k+1} - W_k r_k
     E = Σ ‖e_k‖² + λ ‖z_L - y‖²      z_k ← z_k - step ∂E/∂z_k      ΔW_k = 2/λ Σ e_k r_kᵀ      Δb_k = 2/λ Σ e_k
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -40,6 +41,10 @@ class PredictiveCodingNudge(SettlingRule):
         super().attach(network)
         check_nudge(self.nudge)
         check_steps(self.step, below=1.0, steps=self.steps)
+
+    def make_network(self, inputs: int | Sequence[int], outputs: int, widths: Sequence[int]) -> PredictiveCodingNetwork:
+        """One whose rates are not bounded, as published."""
+        return PredictiveCodingNetwork(inputs, outputs, widths, nonlinearity="relu")
 
     def experience(self, network: PredictiveCodingNetwork, x: Tensor, wanted: Tensor) -> Experience:
         """A forward sweep answers; where it settles when nudged teaches."""

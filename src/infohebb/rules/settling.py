@@ -1,12 +1,13 @@
 """What rules on settling networks share: let the network settle, then let each synapse learn from what it saw."""
 
+import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from infohebb.errors import DivergenceError, MismatchError, is_number
@@ -32,7 +33,19 @@ class SettlingRule(LearningRule):
     `loss` in its diagnostics is the mean squared error of the network's answer, before it is told the target.
     """
 
-    network_type = Settling
+    network_type: ClassVar[type[nn.Module]] = Settling
+
+    def make_network(self, inputs: int | Sequence[int], outputs: int, widths: Sequence[int]) -> Settling:
+        """A network that this rule trains, with the settings that it wants and else those it has without a word.
+
+        Raises MismatchError for a rule that names no network which can be made.
+        """
+        if inspect.isabstract(self.network_type):
+            name = self.network_type.__name__
+            raise MismatchError(f"{type(self).__name__} trains any {name} network; give it a make_network")
+        network = self.network_type(inputs, outputs, widths)
+        assert isinstance(network, Settling)
+        return network
 
     @abstractmethod
     def experience(self, network: Any, x: Tensor, wanted: Tensor) -> Experience:

@@ -1,6 +1,5 @@
 """Promises on gradients, state and seeds, and that a rule learns."""
 
-import contextlib
 from collections.abc import Iterable
 
 import torch
@@ -9,8 +8,8 @@ from torch import Tensor, nn
 from infohebb.data import blobs
 from infohebb.errors import GroupingError, MismatchError
 from infohebb.networks import MLP, Layered
-from infohebb.rules import LearningRule
-from infohebb.testing.cases import SAMPLES, Build, Make, close, largest, settling_kinds
+from infohebb.rules import LearningRule, SettlingRule
+from infohebb.testing.cases import SAMPLES, Build, Make, close, largest
 from infohebb.training.evaluation import score
 from infohebb.training.seeding import seeded
 
@@ -134,13 +133,12 @@ def _pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[nn.Module,
 
 
 def _settling_pair(make: Make, inputs: tuple[int, ...], outputs: int) -> tuple[nn.Module, LearningRule]:
-    """A network that settles and its rule, of the first kind and variant that the rule accepts."""
-    for kind, options in settling_kinds(make().network_type):
-        network, rule = kind(inputs, outputs, (32,), **options), make()
-        with contextlib.suppress(MismatchError):
-            rule.attach(network)
-            return network, rule
-    raise MismatchError("attach refuses every example")
+    """A network that settles and its rule: the one that a SettlingRule makes for itself."""
+    rule = make()
+    draw = rule.make_network if isinstance(rule, SettlingRule) else rule.network_type
+    network = draw(inputs, outputs, (32,))
+    rule.attach(network)
+    return network, rule
 
 
 PROMISES = (
