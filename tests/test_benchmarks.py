@@ -10,6 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = {
+    "corinfomax.py": ["--rounds", "1"],
     "conv.py": ["--factor", "0.0625", "--rounds", "1", "--steps", "0", "--batch", "4", "--whole-factor", "0.0625"],
     "gpu.py": ["--device", "cpu", "--factor", "0.0625", "--batches", "1"],
     "online.py": ["--rounds", "1", "--repeats", "2", "--eager"],
@@ -24,7 +25,15 @@ SIZES = {  # of those that have no option for them
     "step.py": "step.BATCH, step.INPUTS, step.WIDTHS = 32, 64, (64, 64, 64)",
     "memory.py": "memory.BATCH = memory.WIDTH = 64",
 }
-HELPERS = {"autograd_window.py", "jax_peers.py", "peer.py", "steps.py", "streamed.py", "timing.py"}
+HELPERS = {
+    "autograd_window.py",
+    "corinfomax_plain.py",
+    "jax_peers.py",
+    "peer.py",
+    "steps.py",
+    "streamed.py",
+    "timing.py",
+}
 
 
 def start(name):

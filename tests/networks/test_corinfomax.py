@@ -95,7 +95,8 @@ def test_rates_of_zero_gain_do_not_depend_on_the_inverse_correlation():
     ("options", "words"),
     [
         ({"step": 0.2}, r"step 0\.2 is not stable: .* below 2/\(2/epsilon \+ leak\) = 0\.1446"),
-        ({"step": 0.05, "smallest_step": 0.3}, "is not stable"),
+        ({"step": 0.3, "schedule": "divide_by_slow_loop_index"}, "step 0.23.* is not stable"),
+        ({"schedule": "divide_by_loop_index", "smallest_step": 0.3}, "step 0.3 is not stable"),
         ({"epsilon": 0.0}, "epsilon 0.0: give a number above 0"),
         ({"leak": -1.0}, "leak -1.0: give a number of at least 0"),
         ({"entropy_gain": float("nan")}, "entropy_gain nan"),
@@ -111,6 +112,21 @@ def test_rates_of_zero_gain_do_not_depend_on_the_inverse_correlation():
 def test_what_cannot_be_is_refused_in_a_line(options, words):
     with pytest.raises(MismatchError, match=words):
         CorInfoMaxNetwork(6, 3, **{"widths": (5,), **options})
+
+
+def test_a_step_that_gets_small_enough_within_a_phase_is_taken():
+    assert CorInfoMaxNetwork(6, 3, (5,), step=0.5, schedule="divide_by_loop_index").step == 0.5
+    assert CorInfoMaxNetwork(6, 3, (5,), smallest_step=0.3).step_sizes(2) == [0.05, 0.05]  # of no use to constant ones
+
+
+def test_wishes_that_do_not_fit_are_refused():
+    network = network_of(5)
+    with pytest.raises(MismatchError, match=r"wanted has shape \(5, 2\); give \(5, 3\), one-hot"):
+        network.compartments(X, Y[:, :2])
+    with pytest.raises(MismatchError, match="nudge nan"):
+        network.compartments(X, Y, float("nan"))
+    with pytest.raises(MismatchError, match="nudged_steps 0"):
+        network.compartments(X, Y, nudged_steps=0)
 
 
 def test_inputs_that_are_no_numbers_or_do_not_fit_are_refused():

@@ -21,6 +21,7 @@ from infohebb.testing import (
 from infohebb.testing.cases import leaky_networks
 from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, OneByOne, Remembers, Waits
 from rules.own_settling import CHEATS, Contrast
+from rules.settling_cheats import ReadsItsNeighbour, Transport
 
 WORDS_ONCE = {"trains some network", "learns blobs"}
 WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | WORDS_ONCE
@@ -40,6 +41,21 @@ def test_every_registered_rule_keeps_the_contract(name):
     assert not [check for check in checks if check.broken]
     on_leaky = {check.promise for check in checks if check.network == "leaky"}
     assert on_leaky == (WORDS - WORDS_ONCE if name == "HSICMemory" else set())  # the others hear of no time steps
+
+
+@pytest.mark.parametrize(
+    ("rule", "promise"),
+    [
+        [Transport, "weights that are elsewhere do not matter"],
+        [ReadsItsNeighbour, "what the first layer is given is the input"],
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_cheats_on_three_compartments_are_noticed(rule, promise, monkeypatch):
+    deep = "CorInfoMaxNetwork, deep"
+    seen_on = {deep: example_networks(rule.network_type)[deep]}
+    monkeypatch.setattr("infohebb.testing.example_networks", lambda kind: seen_on)
+    assert promise in broken(rule)
 
 
 def test_the_registry_holds_rules_that_can_be_built():

@@ -7,7 +7,7 @@ import torch
 
 from infohebb import CorInfoMax, CorInfoMaxNetwork, train
 from infohebb.data import blobs
-from infohebb.errors import DivergenceError, MismatchError, UnknownNameError
+from infohebb.errors import DivergenceError, MismatchError, NonFiniteDataError, UnknownNameError
 from infohebb.functional.correlation import exact_running_inverse, running_inverse
 from infohebb.networks.corinfomax import Presented
 
@@ -159,14 +159,9 @@ def test_what_is_watched_is_measured_by_layer():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     watched = rule.watch(network, x, torch.zeros(30, dtype=torch.int64))
     names = ["layers.0", "layers.1", "layers.2"]
-    assert {measure: list(layers) for measure, layers in watched.items()} == {
-        "rate": names,
-        "residual": names,
-        "angle": names[:2],
-        "information": names,
-        "forward": names,
-        "backward": names[1:],
-    }
+    of_each = ("rate", "residual", "inverse_least", "inverse_most", "information", "forward")
+    expected = {**dict.fromkeys(of_each, names), "angle": names[:2], "backward": names[1:]}
+    assert {measure: list(layers) for measure, layers in watched.items()} == expected
     for name in names:
         assert watched["forward"][name] < watched["information"][name]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -186,10 +181,46 @@ def test_a_network_that_runs_away_is_told_with_layer_epoch_and_mend():
         train(network, CorInfoMax(), blobs(), optimizer={"lr": 1e4}, **options)
 
 
-def test_a_network_that_collapses_is_told_with_layer_epoch_and_mend():
-    network = CorInfoMaxNetwork(8, 2, (8,))
+def silenced(network):
+    """Its first hidden layer says nothing, whatever it is shown."""
     with torch.no_grad():
         network.layers[0].feedforward.weight.fill_(-1.0)
+        network.layers[0].feedback.weight.zero_()
+    return network
+
+
+def test_a_network_that_collapses_is_told_with_layer_epoch_and_mend():
     data = (torch.rand(40, 8), torch.arange(40) % 2)
-    with pytest.raises(DivergenceError, match=r"layers\.\d.*has collapsed.*lower optimizer\.lr"):
-        train(network, CorInfoMax(), data, epochs=1, batch=20, progress=False, device="cpu")
+    with pytest.raises(DivergenceError, match=r"layers\.0 has collapsed.*lower optimizer\.lr"):
+        train(silenced(CorInfoMaxNetwork(8, 2, (8,))), CorInfoMax(), data, epochs=1, progress=False, device="cpu")
+    sharp = {"optimizer": {"lr": {"forward": 300.0, "feedback": 0.0}}, "progress": False, "device": "cpu"}
+    with pytest.raises(DivergenceError, match=r"epoch \d+: layers\.\d.*has collapsed"):
+        train(CorInfoMaxNetwork(8, 2, (8,)), CorInfoMax(), data, epochs=9, batch=20, **sharp)
+
+
+def test_an_inverse_correlation_that_is_none_is_told_with_its_own_mend():
+    network, x = drawn(5, samples=30)
+    targets = torch.zeros(30, dtype=torch.int64)
+    rule = CorInfoMax(forgetting=0.5)
+    rule.attach(network)
+    network.layers[0].inverse_correlation.mul_(1e6)
+    rule.learn(network, x, targets)
+    with pytest.raises(DivergenceError, match=r"layers\.0: its inverse_correlation is none.*rule\.forgetting nearer 1"):
+        rule.watch(network, x, targets)
+    network.layers[0].inverse_correlation.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match=r"layers\.0: its inverse_correlation is not finite.*recursion"):
+        rule.learn(network, x, targets)
+
+
+def test_targets_that_are_no_numbers_are_refused_as_such():
+    network, x = drawn(5)
+    rule, targets = CorInfoMax(), torch.rand(4, 3, dtype=torch.float64)
+    rule.attach(network)
+    targets[1, 1] = float("nan")
+    with pytest.raises(NonFiniteDataError, match="targets hold NaN"):
+        rule.learn(network, x, targets)
+
+
+def test_compiled_steps_are_refused_where_they_bring_nothing():
+    with pytest.raises(MismatchError, match="compiled = true: CorInfoMax looks at its own states"):
+        train(CorInfoMaxNetwork(8, 2, (8,)), CorInfoMax(), blobs(), compiled=True, progress=False, device="cpu")

@@ -32,7 +32,7 @@ def step_sizes(schedule: Schedule, steps: int, first: float, smallest: float, de
 
 
 def largest_step(epsilon: float, leak: float) -> float:
-    """2 / (2/ε + g): a hidden layer's explicit Euler step diverges from here on.  [CIM 4.5]"""
+    """2 / (2/ε + g): from here on an Euler step of one hidden neuron diverges; weights may want less.  [CIM 4.5]"""
     return 2 / (2 / epsilon + leak)
 
 

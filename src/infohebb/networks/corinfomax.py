@@ -51,7 +51,7 @@ class CorInfoMaxNetwork(Settling):
     Rates live in [0, 1]; those of the layers in `sparse` (1 is the first hidden one) are nonnegative, with an
     interneuron that holds down their sum, at that layer's rate in `multiplier_rates`.
     Weights start Xavier-uniform, inverse correlations as X Xᵀ of such an X.
-    Raises MismatchError; for a step that could not be stable, with the bound.
+    Raises MismatchError; for a step that could not be stable, not even where a phase ends, with the bound.
     """
 
     layers: nn.ModuleList
@@ -75,10 +75,11 @@ class CorInfoMaxNetwork(Settling):
         super().__init__(inputs, outputs, widths)
         check_positive(epsilon=epsilon, step=step, smallest_step=smallest_step)
         check_numbers(entropy_gain=entropy_gain, leak=leak, step_decay=step_decay)
-        check_stable(max(step, smallest_step), epsilon, leak)
         check_counts(steps=steps)
         if schedule not in get_args(Schedule):
             raise unknown_name("schedule", str(schedule), get_args(Schedule))
+        last = dynamics.step_sizes(schedule, steps, step, smallest_step, step_decay)[-1]
+        check_stable(last, epsilon, leak)
         self.epsilon, self.entropy_gain, self.leak = epsilon, entropy_gain, leak
         self.schedule: Schedule = schedule
         self.step, self.smallest_step, self.step_decay = step, smallest_step, step_decay
@@ -101,9 +102,14 @@ class CorInfoMaxNetwork(Settling):
             assert layer.feedback is not None
             yield f"layers.{place}", above.feedforward.weight.detach(), layer.feedback.weight.detach()
 
+    @torch.no_grad()
+    def states(self, x: Float[Tensor, "m n"]) -> list[Tensor]:
+        """Rates of each layer where the free phase ends."""
+        return self.split(Presented(self, x).settle(self.steps))
+
     def predict(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m outputs"]:
         """The output's rates where the free phase ends."""
-        return Presented(self, x).settle(self.steps)[:, self.columns[-1]]
+        return self.states(x)[-1]
 
     def step_sizes(self, steps: int) -> list[float]:
         """Of the sweeps of one phase."""
@@ -138,9 +144,15 @@ class CorInfoMaxNetwork(Settling):
     ) -> list[list[Compartments]]:
         """Potentials of each layer after each sweep of the free phase and, if something is wanted, of the nudged one.
 
-        wanted (m × outputs) are the targets, one-hot for labels.
+        wanted (m × outputs) are the targets, one-hot for labels. Raises MismatchError.
         """
         x, found = self.receive(inputs), []
+        check_counts(nudged_steps=nudged_steps)
+        if wanted is not None and wanted.shape != (len(x), self.outputs):
+            told, fits = tuple(wanted.shape), (len(x), self.outputs)
+            raise MismatchError(f"wanted has shape {told}; give {fits}, one-hot for labels: torch.eye({fits[1]})[y]")
+        if not is_number(nudge):
+            raise MismatchError(f"nudge {nudge!r}: give a finite number")
         shown = Presented(self, x)
         shown.settle(self.steps, watch=lambda somata: found.append(self._potentials(x, shown.rates, somata)))
         if wanted is not None:
@@ -228,6 +240,9 @@ def _xavier(rows: int, columns: int, *, discard: bool = False) -> Tensor:
 
 def by_layer(sparse: Sequence[int], rates: Sequence[float], layers: int) -> list[float | None]:
     """The multiplier's rate of each layer, None for one that is not sparse.  Raises MismatchError."""
+    for name, row in (("sparse", sparse), ("multiplier_rates", rates)):
+        if not isinstance(row, Sequence):
+            raise MismatchError(f"{name} {row!r}: give a number for each sparse layer, in a row, such as [1, 2]")
     if not all(is_whole(place) and 1 <= place <= layers for place in sparse) or len({*sparse}) != len(sparse):
         raise MismatchError(f"sparse {list(sparse)!r}: give different layers from 1, the first hidden one, to {layers}")
     if len(rates) != len(sparse):
@@ -241,7 +256,7 @@ def by_layer(sparse: Sequence[int], rates: Sequence[float], layers: int) -> list
 
 
 def check_stable(step: float, epsilon: float, leak: float) -> None:
-    """Raise MismatchError for a step of the dynamics that diverges, with the bound that it has to keep."""
+    """Raise MismatchError for a step by which even one neuron diverges, with the bound; networks may want less."""
     bound = dynamics.largest_step(epsilon, leak)
     if step >= bound:
         raise MismatchError(

@@ -81,6 +81,12 @@ class EquilibriumNetwork(Settling):
         steps = self.steps if steps is None else steps
         return energy.settle(drive, states, self.synapses(), self.step, steps, wanted, nudge, self.precision)
 
+    @torch.no_grad()
+    def states(self, x: Float[Tensor, "m n"]) -> list[Tensor]:
+        """Rates of each layer after the free phase."""
+        return self.settle(self.drive(x))
+
+    @torch.no_grad()
     def residual(
         self,
         drive: Float[Tensor, "m first"],

@@ -23,6 +23,9 @@ def side_by_side(networks: Sequence[Layered]) -> Layered:
     """
     if not networks:
         raise MismatchError("no networks to put side by side; give at least one")
+    for network in networks:
+        if not isinstance(network, Layered):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MismatchError(f"a {type(network).__name__} stands alone: only networks of blocks go side by side")
     _check_alike(networks)
     together = copy.deepcopy(networks[0])
     for name, block in together.named_blocks():

@@ -58,6 +58,10 @@ class PredictiveCodingNetwork(Settling):
         """Squared errors of each sample's predictions at these values, and what nudges the output."""
         return predictive.energy(x, values, self.predictor(), wanted, nudge)
 
+    def states(self, x: Float[Tensor, "m n"]) -> list[Tensor]:
+        """Values of each layer after a forward sweep."""
+        return self.sweep(x)
+
     def predict(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m outputs"]:
         """The output's value after a forward sweep."""
         return self.sweep(x)[-1]

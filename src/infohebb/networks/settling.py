@@ -61,6 +61,10 @@ class Settling(nn.Module, ABC):
         """What the output neurons say at rest."""
         return self.predict(self.receive(inputs))
 
+    def states(self, x: Float[Tensor, "m n"]) -> list[Tensor]:
+        """Of the last layers, from the input up, where they are when the network answers: at least of the output."""
+        return [self.predict(x)]
+
     @abstractmethod
     def predict(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m outputs"]:
         """What the output neurons say at rest, of rows of numbers."""

@@ -60,6 +60,7 @@ class LearningRule(nn.Module, ABC):
     global_error: bool = False  # an update may depend on what happens downstream
     update_locking: bool = False  # a layer's update waits for the layers above it
     side_by_side: ClassVar[bool] = False  # it can train networks that stand side by side
+    compiles: ClassVar[bool] = True  # torch.compile brings it something
     order_matters: ClassVar[bool] = False  # the order of samples in a batch may change its update
     broadcasts: ClassVar[frozenset[str]] = frozenset()  # signals that a layer's synapses share
     advances: ClassVar[tuple[str, ...]] = (

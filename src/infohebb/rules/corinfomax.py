@@ -4,6 +4,7 @@ a   [x, r_1, …, r_L] at the end of the free phase (or of a third one)     b   
 β   nudge     m   samples     λ   forgetting factor of the inverse correlations
 """
 
+import math
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,8 +23,17 @@ from infohebb.functional.correlation import (
 from infohebb.networks.corinfomax import CorInfoMaxNetwork, Presented
 from infohebb.networks.settling import check_counts
 from infohebb.rules.base import Signals
-from infohebb.rules.settling import SAME, Experience, SettlingRule, check_nudge, random_sign
+from infohebb.rules.settling import (
+    UNINVERTED,
+    Experience,
+    SettlingRule,
+    check_nudge,
+    named_states,
+    random_sign,
+    refuse_sameness,
+)
 
+INDEFINITE = 1e-3  # of the largest eigenvalue: more than rounding
 RECURSIONS = {"published": running_inverse, "exact": exact_running_inverse}
 
 
@@ -76,21 +86,26 @@ class CorInfoMax(SettlingRule):
     def watch(self, network: CorInfoMaxNetwork, inputs: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:
         """Where the free phase ends, by layer: rates, what is left to settle, angles and information between layers.
 
+        `inverse_least` and `inverse_most` are eigenvalues of its inverse correlation.
+
         `angle` (degrees) lies between the weights that read a hidden layer and those that feed it back. `information`
         (nats) is what a layer and the one below it say of each other, `forward` and `backward` how much of that the
         weights in that direction capture. `residual` is the mean of |dr|/dt there.
         """
-        super().watch(network, inputs, targets)
+        del targets
         x = network.receive(inputs)
         shown = Presented(network, x)
-        states = [x, *network.split(shown.settle(network.steps))]
-        refuse_silence(states)
-        names = [name for name, _ in network.named_layers()]
-        found = {"rate": by_name(names, [float(state.mean()) for state in states[1:]])}
-        found["residual"] = by_name(names, shown.residuals())
-        found["angle"] = {name: float(angle(forward, back.mT)) for name, forward, back in network.both_ways()}
         layers = list(network.compartmental())
-        for place, (below, above) in enumerate(pairwise(state.double() for state in states)):
+        named = named_states(network, network.split(shown.settle(network.steps)))
+        names, found = [*named], {}
+        for name, layer in zip(names, layers, strict=True):
+            for measure, value in spectrum(name, layer.inverse_correlation).items():
+                found.setdefault(measure, {})[name] = value
+        refuse_sameness(named)
+        found["rate"] = {name: float(state.mean()) for name, state in named.items()}
+        found["residual"] = dict(zip(names, shown.residuals(), strict=True))
+        found["angle"] = {name: float(angle(forward, back.mT)) for name, forward, back in network.both_ways()}
+        for place, (below, above) in enumerate(pairwise(state.double() for state in (x, *named.values()))):
             weights, back = layers[place].feedforward.weight.double(), layers[place - 1].feedback if place else None
             measured = {
                 "information": correlative_information(below, above, network.epsilon),
@@ -119,19 +134,17 @@ class CorInfoMax(SettlingRule):
         return Experience(free[:, network.columns[-1]], signals)
 
 
-def refuse_silence(states: list[Tensor]) -> None:
-    """Raise DivergenceError naming a hidden layer whose rates have come to be the same, whatever it is shown."""
-    for place, rates in enumerate(states[1:-1]):
-        if len(rates) > 1 and bool((rates.amax(0) - rates.amin(0) < SAME).all()):
-            raise DivergenceError(
-                f"layers.{place} has collapsed: its rates are the same for every sample; lower optimizer.lr.forward or "
-                "the network's step"
-            )
+def spectrum(name: str, inverse: Tensor) -> dict[str, float]:
+    """The least and the largest eigenvalue of an inverse correlation, which has none below 0.
 
-
-def by_name(names: list[str], values: list[float]) -> dict[str, float]:
-    """Values of layers by their names."""
-    return dict(zip(names, values, strict=True))
+    Raises DivergenceError with the layer's name for one that has, as where the published recursion overshoots.
+    """
+    finite = bool(inverse.isfinite().all())
+    values = torch.linalg.eigvalsh(inverse.double()) if finite else inverse.new_full((1,), -math.inf)
+    least, most = float(values[0]), float(values[-1])
+    if not least >= -INDEFINITE * max(most, 1.0):
+        raise DivergenceError(f"{name}: its inverse_correlation is none any more, eigenvalue {least:.3g}; {UNINVERTED}")
+    return {"inverse_least": least, "inverse_most": most}
 
 
 def contrast(network: CorInfoMaxNetwork, x: Tensor, a: Tensor, b: Tensor, share: float) -> dict[str, Signals]:

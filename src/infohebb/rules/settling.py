@@ -3,14 +3,14 @@
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from infohebb.errors import DivergenceError, MismatchError, is_number
+from infohebb.errors import DivergenceError, MismatchError, NonFiniteDataError, is_number
 from infohebb.functional import readout
 from infohebb.functional.products import Precision
 from infohebb.networks.settling import Settling
@@ -18,6 +18,9 @@ from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targ
 from infohebb.rules.layered import assign_gradients, learning, synaptic_gradients
 
 SAME = 1e-6  # difference of rates
+UNINVERTED = (
+    'lower optimizer.lr, or take rule.forgetting nearer 1, rule.recursion = "exact", or a lower network.entropy_gain'
+)
 
 
 class Experience(NamedTuple):
@@ -34,6 +37,7 @@ class SettlingRule(LearningRule):
     """
 
     network_type: ClassVar[type[nn.Module]] = Settling
+    compiles = False
 
     def make_network(self, inputs: int | Sequence[int], outputs: int, widths: Sequence[int]) -> Settling:
         """A network that this rule trains, with the settings that it wants and else those it has without a word.
@@ -67,6 +71,7 @@ class SettlingRule(LearningRule):
         del onset
         check_batch(inputs, targets, network.outputs)
         x = network.receive(inputs)
+        check_numbers(targets)
         wanted = targets.to(x.dtype) if targets.is_floating_point() else self.say(targets, network.outputs, x.dtype)
         answers, signals = self.experience(network, x, wanted)
         for name, given in signals.items():
@@ -78,30 +83,45 @@ class SettlingRule(LearningRule):
 
     @torch.no_grad()
     def watch(self, network: Any, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
-        """Refuse a network whose output has come to say the same, whatever it is shown."""
+        """The mean `rate` of each layer when it answers.  Raises DivergenceError for one that always says the same."""
         del targets
-        answers = network(inputs)
-        if len(answers) > 1 and bool((answers.amax(0) - answers.amin(0) < SAME).all()):
-            raise DivergenceError(
-                f"layers.{len(network.layers) - 1}, the output, has collapsed: it says the same of every sample; "
-                f"lower optimizer.lr or the network's step"
-            )
-        return {}
+        named = named_states(network, network.states(network.receive(inputs)))
+        refuse_sameness(named)
+        return {"rate": {name: float(state.mean()) for name, state in named.items()}}
 
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: pre × error, over the samples of all phases."""
         return synaptic_gradients(signals, signals["error"], precision)
 
 
+def named_states(network: Settling, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    """States of the last layers by their names, from the input up."""
+    names = [name for name, _ in network.named_layers()]
+    return dict(zip(names[len(names) - len(states) :], states, strict=True))
+
+
+def refuse_sameness(named: Mapping[str, Tensor]) -> None:
+    """Raise DivergenceError naming the first layer whose states are the same for every sample."""
+    for name, states in named.items():
+        if len(states) > 1 and bool((states.amax(0) - states.amin(0) < SAME).all()):
+            raise DivergenceError(
+                f"{name} has collapsed: it says the same of every sample; lower optimizer.lr or the network's step"
+            )
+
+
 def diverged(network: Settling, signals: dict[str, Signals]) -> DivergenceError:
-    """What to say of an answer that is not finite: the first layer with such a weight, or the first such signal."""
-    weights = {name: list(layer.parameters()) for name, layer in network.named_layers()}
-    given = {name: list(each.values()) for name, each in signals.items()}
-    for what, tensors in (("weight", weights), ("rate", given)):
-        for name, listed in tensors.items():
-            if not all(bool(tensor.isfinite().all()) for tensor in listed):
-                return DivergenceError(f"{name}: a {what} is not finite; lower optimizer.lr or the network's step")
-    return DivergenceError("the output's rates are not finite; lower optimizer.lr or the network's step")
+    """What to say of an answer that is not finite: the first layer with such a weight, or buffer, or signal."""
+    mend = "lower optimizer.lr or the network's step"
+    for name, layer in network.named_layers():
+        if not all(bool(weight.isfinite().all()) for weight in layer.parameters()):
+            return DivergenceError(f"{name}: a weight is not finite; {mend}")
+        for buffer, value in layer.named_buffers():
+            if not bool(value.isfinite().all()):
+                return DivergenceError(f"{name}: its {buffer} is not finite; {UNINVERTED}")
+    for name, given in signals.items():
+        if not all(bool(signal.isfinite().all()) for signal in given.values()):
+            return DivergenceError(f"{name}: a rate is not finite; {mend}")
+    return DivergenceError(f"the output's rates are not finite; {mend}")
 
 
 def layer_signals(network: Settling, ends: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Signals]:
@@ -110,6 +130,12 @@ def layer_signals(network: Settling, ends: Iterable[tuple[Tensor, Tensor]]) -> d
         name: {"pre": pre, "error": error, "bias_pre": pre.new_ones(())}
         for (name, _), (pre, error) in zip(network.named_layers(), ends, strict=True)
     }
+
+
+def check_numbers(targets: Tensor) -> None:
+    """Raise NonFiniteDataError for continuous targets that are no numbers."""
+    if targets.is_floating_point() and targets.device.type == "cpu" and not math.isfinite(float(targets.sum())):
+        raise NonFiniteDataError("targets hold NaN or infinity; take out such samples: y.isfinite().all(1)")
 
 
 def check_nudge(nudge: object) -> None:

@@ -2,13 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from infohebb.functional import energy
 from infohebb.networks import EquilibriumNetwork
 from infohebb.networks.settling import check_counts
-from infohebb.rules.base import Signals
+from infohebb.rules.base import Inputs, Signals, Targets
 from infohebb.rules.layered import learning
 from infohebb.rules.settling import SettlingRule, check_nudge, layer_signals, random_sign
 
@@ -49,6 +50,15 @@ class TwoPhaseRule(SettlingRule):
             "forward": [parameter for parameter in parameters if parameter.dim() == 2],
             "bias": [parameter for parameter in parameters if parameter.dim() == 1],
         }
+
+    @torch.no_grad()
+    def watch(self, network: EquilibriumNetwork, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
+        """Besides rates the mean `energy` where the free phase ends, and the `residual`: what another step changes."""
+        found, x = super().watch(network, inputs, targets), network.receive(inputs)
+        states, drive = network.states(x), network.drive(x)
+        found["energy"] = {"network": float(network.energy(x, states).mean())}
+        found["residual"] = {"network": float(network.residual(drive, states).mean())}
+        return found
 
     def phases(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Phases:
         """From rest, then from there with the output nudged."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from infohebb.errors import GroupingError, MismatchError
 from infohebb.networks import Settling
-from infohebb.testing import downstream, locality, manners
+from infohebb.testing import downstream, locality, manners, settled
 from infohebb.testing.cases import Case, Make, build_case, example_networks, leaky_networks
 from infohebb.testing.manners import learns_blobs
 from infohebb.testing.paths import import_rule
@@ -21,7 +21,7 @@ __all__ = ["PROMISES", "SETTLING", "Case", "Check", "build_case", "check_rule", 
 
 OF_SIGNALS = (locality.update_follows_from_signals, locality.update_is_local)
 PROMISES = (*manners.PROMISES, *locality.PROMISES, *downstream.PROMISES)
-SETTLING = (*manners.PROMISES, *OF_SIGNALS)  # what settles has each neuron depend on all others
+SETTLING = (*manners.PROMISES, *OF_SIGNALS, *settled.PROMISES)
 WITH_DROPOUT = (manners.same_seed_same_gradient, manners.fills_gradients, manners.keeps_no_graph)
 
 

@@ -184,6 +184,10 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     where = pick_device(device)
     if cuda_graphs and not (compiled and where.type == "cuda"):
         raise MismatchError(f"cuda_graphs replays compiled steps on a GPU: give compiled = true, and cuda, not {where}")
+    if compiled and not rule.compiles:
+        raise MismatchError(
+            f"compiled = true: {type(rule).__name__} looks at its own states as it settles; leave it out"
+        )
     keep_freed_memory()
     network.to(where)
     streams = check_presentation(rule, batch, hold)
