@@ -9,6 +9,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -16,12 +17,15 @@ from torch import Tensor
 
 from corinfomax_plain import PlainCorInfoMax, published
 from infohebb import CorInfoMax, CorInfoMaxNetwork
+from infohebb.functional import dynamics
+from infohebb.networks.corinfomax import Presented
 from infohebb.training.devices import keep_freed_memory
 from infohebb.training.epoch import plain_step
 from timing import compared, take_turns, tell
 
 SIZES, BATCH, LARGE, NUDGED = (784, 500, 10), 20, 500, 10
 FORWARD, FEEDBACK, FORGETTING = [1.0, 0.7], [0.15], 0.99999
+GAINS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BOUNDS = {
     "plain / ours": "at least 10",
     "ours / unavoidable products": "at most 1.5",
@@ -88,6 +92,12 @@ def unavoidable(x: Tensor) -> Callable[[], object]:
     return products
 
 
+def lateral(samples: int) -> Callable[[], object]:
+    """B r of all sweeps."""
+    r, B, out = torch.rand(samples, SIZES[1]), torch.rand(SIZES[1], SIZES[1]), torch.empty(samples, SIZES[1])
+    return lambda: [torch.mm(r, B, out=out) for _ in range(30 + NUDGED)]
+
+
 def largest_difference() -> float:
     """Between the two forms' weights after three updates from the same ones, in double precision."""
     network, x, labels = published(BATCH, torch.float64)
@@ -104,6 +114,44 @@ def largest_difference() -> float:
     return max(float((one - other).detach().abs().max()) for one, other in pairs)
 
 
+def renewed(gain: float) -> int:
+    """In how many of the first batch's 40 sweeps the hidden layer's lateral current is computed."""
+    network, x, labels = published(BATCH)
+    network.entropy_gain = gain
+    shown, seen = Presented(network, x), []
+    hidden = shown.layers[0]
+    watch = lambda _: seen.append(hidden.steady)  # noqa: E731
+    shown.settle(network.steps, watch=watch)
+    shown.settle(NUDGED, torch.eye(SIZES[-1])[labels], 1.0, watch)
+    if hidden.current.tolerance == 0:
+        return len(seen)
+    return 1 + sum(one is not other for one, other in pairwise(seen))
+
+
+def float32_differences() -> dict[str, float]:
+    """Of what the first layer learns in a batch: lateral currents kept or not, and single precision or double."""
+    learned = {}
+    for name, dtype, wide in (
+        ("kept", torch.float32, 64),
+        ("renewed", torch.float32, 10**9),
+        ("double", torch.float64, 64),
+    ):
+        before, dynamics.WIDE = dynamics.WIDE, wide
+        network, x, labels = published(BATCH)
+        rule = CorInfoMax(random_sign=False, forgetting=FORGETTING, nudged_steps=NUDGED)
+        rule.attach(network.to(dtype))
+        rule.learn(network, x.to(dtype), labels)
+        dynamics.WIDE = before
+        learned[name] = network.get_submodule("layers.0.feedforward").weight.grad.double()
+    of_double = learned["double"].abs().max()
+    return {
+        f"{name} - double, of the largest update (float32)": float(
+            (learned[name] - learned["double"]).abs().max() / of_double
+        )
+        for name in ("kept", "renewed")
+    }
+
+
 def main() -> None:
     """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,15 +160,16 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    exact = largest_difference()
     small, large = (published(samples) for samples in (BATCH, LARGE))
     coarse_small, coarse = published(BATCH), published(LARGE)
     coarse[0].precision = coarse_small[0].precision = "bf16"
     with served() as apart:
         alike = {"ours": our_update(*small, still=True), "unavoidable": unavoidable(small[1]), "plain apart": apart}
+        alike |= {"lateral": lateral(BATCH)}
         seconds = take_turns({**alike, "plain": plain_update(*small, still=True)}, asked.rounds, 4)
     pairs = [("plain apart", "ours", "plain / ours"), ("ours", "unavoidable", "ours / unavoidable products")]
     pairs += [("plain", "ours", "plain / ours, freed memory kept by both")]
+    pairs += [("lateral", "unavoidable", "B r of 40 sweeps / unavoidable products")]
     figures = compared(seconds, pairs)
     work = {"batch 20": our_update(*small, still=True), "batch 20, bf16": our_update(*coarse_small, still=True)}
     work |= {"batch 500": our_update(*large, still=True), "batch 500, bf16": our_update(*coarse, still=True)}
@@ -130,7 +179,9 @@ def main() -> None:
     rows += [("batch 20", "batch 500, bf16", "per sample, batch 20 / batch 500, bf16")]
     rows += [("batch 20", "batch 20, bf16", "fp32 / bf16, batch 20")]
     figures |= {key: value for key, value in compared({**seconds, **share}, rows).items() if "(ms" not in key}
-    tell({**figures, "ours - plain after 3 updates (float64)": exact}, BOUNDS, asked.json)
+    counts = {f"sweeps of 40 that renew the lateral current, gain {gain:g}": renewed(gain) for gain in GAINS}
+    exact = {"ours - plain after 3 updates (float64)": largest_difference(), **float32_differences()}
+    tell({**figures, **counts, **exact}, BOUNDS, asked.json)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Write the measured figures of `results/` into README.md and docs/papers: `make docs`.
 
-What stands between <!-- results RECIPE -->, <!-- rivals RECIPE -->, <!-- report RECIPE -->, <!-- epochs RECIPE --> or
-<!-- bench NAME --> and <!-- end --> is replaced; reports and figures of some recipes are written whole. A test keeps
-all of these and the records together.
+What stands between <!-- KIND NAME --> and <!-- end --> is replaced, NAME being a recipe and KIND results, rivals,
+report, epochs or sweeps, or a benchmark and KIND bench; reports and figures of some recipes are written whole. A test
+keeps all of these and the records together.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from infohebb.experiments.recipe import load_recipe
@@ -15,7 +15,9 @@ from infohebb.experiments.record import Record, read_records
 from infohebb.report import units
 from infohebb.report.collect import sections
 from infohebb.report.figures import methods_together, section_figures
-from infohebb.report.style import Drawing
+from infohebb.report.numbers import number_sweeps
+from infohebb.report.style import Drawing, Group
+from infohebb.report.summary import Section
 from infohebb.report.tables import markdown, matrix, matrix_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +26,11 @@ REPORTED = ("kib/table2_small",)
 NOTHING = "No records yet.\n"
 HEADING = re.compile(r"^## (.*)\n", re.MULTILINE)
 UNSPEAKABLE = re.compile(r"[^A-Za-z0-9]+")  # in the name of a file
-MARKED = re.compile(r"(<!-- (results|rivals|report|epochs|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+DRAWN: dict[str, Callable[[Section], list[Group]]] = {
+    "report": section_figures,
+    "sweeps": lambda section: [number_sweeps(section)],
+}
+MARKED = re.compile(r"(<!-- (results|rivals|report|epochs|sweeps|bench) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(recipe: str) -> str:
@@ -56,14 +62,26 @@ def reported(recipe: str) -> str:
     if not found:
         return NOTHING
     text = HEADING.sub(r"\1:\n" if len(sections(found)) > 1 else "", markdown(found)).lstrip("\n")
-    shown = "".join(f"![{drawing.title}](figures/{name})\n" for name, drawing in pictures(found))
-    return text + (f"\n{shown}" if shown else "")
+    drawn = shown(pictures(found))
+    return text + (f"\n{drawn}" if drawn else "")
 
 
-def pictures(records: list[Record]) -> Iterator[tuple[str, Drawing]]:
+def shown(drawn: Iterator[tuple[str, Drawing]]) -> str:
+    """Pictures, a line each."""
+    return "".join(f"![{drawing.title}](figures/{name})\n" for name, drawing in drawn)
+
+
+def swept(recipe: str) -> str:
+    """The pictures of a recipe's sweeps over one number alone."""
+    return shown(pictures(recorded(recipe), DRAWN["sweeps"]))
+
+
+def pictures(
+    records: list[Record], groups: Callable[[Section], list[Group]] = section_figures
+) -> Iterator[tuple[str, Drawing]]:
     """File name and drawing of each figure across rows."""
     for section in sections(records):
-        for drawing in (drawing for group in section_figures(section) for drawing in group.drawings):
+        for drawing in (drawing for group in groups(section) for drawing in group.drawings):
             yield f"{section.recipe.replace('/', '-')}-{UNSPEAKABLE.sub('-', drawing.title).strip('-')}.svg", drawing
 
 
@@ -124,7 +142,14 @@ def figures(name: str) -> str:
 def filled(text: str) -> str:
     """The page with each marked table written anew."""
 
-    kinds = {"results": table, "rivals": rivals, "report": reported, "epochs": course, "bench": figures}
+    kinds = {
+        "results": table,
+        "rivals": rivals,
+        "report": reported,
+        "epochs": course,
+        "sweeps": swept,
+        "bench": figures,
+    }
 
     def replace(found: re.Match[str]) -> str:
         return found[1] + kinds[found[2]](found[3]) + found[4]
@@ -138,8 +163,8 @@ def pages() -> Iterator[tuple[Path, str]]:
         path = ROOT / name
         text = path.read_text()
         yield path, filled(text)
-        for recipe in (recipe for _, kind, recipe, _ in MARKED.findall(text) if kind == "report"):
-            for picture, drawing in pictures(recorded(recipe)):
+        for kind, recipe in ((kind, recipe) for _, kind, recipe, _ in MARKED.findall(text) if kind in DRAWN):
+            for picture, drawing in pictures(recorded(recipe), DRAWN[kind]):
                 yield path.parent / "figures" / picture, f"{drawing.svg}\n"
     for recipe in REPORTED:
         records = [*read_records(ROOT / "results" / recipe)]

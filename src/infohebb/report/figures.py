@@ -5,6 +5,7 @@ from infohebb.report.alignment import alignment_curves
 from infohebb.report.compartments import compartment_traces
 from infohebb.report.curves import learning_curve, objectives
 from infohebb.report.grams import gram_matrices
+from infohebb.report.numbers import number_sweeps
 from infohebb.report.plane import information_plane
 from infohebb.report.samples import samples_seen
 from infohebb.report.style import Group
@@ -20,7 +21,7 @@ __all__ = ["across_rows", "methods_together", "row_figures", "section_figures"]
 
 def section_figures(section: Section) -> list[Group]:
     """All that its rows' records hold the material for, several rows to a figure."""
-    groups = methods_together(section), samples_seen(section), memory_sweeps(section)
+    groups = methods_together(section), samples_seen(section), memory_sweeps(section), number_sweeps(section)
     return [group for group in groups if group.drawings]
 
 
