@@ -29,8 +29,8 @@ from infohebb.rules.settling import (
     SettlingRule,
     check_nudge,
     named_states,
-    random_sign,
     refuse_sameness,
+    with_sign,
 )
 
 INDEFINITE = 1e-3  # of the largest eigenvalue: more than rounding
@@ -119,7 +119,7 @@ class CorInfoMax(SettlingRule):
 
     def experience(self, network: CorInfoMaxNetwork, x: Tensor, wanted: Tensor) -> Experience:
         """Settle free, nudged and perhaps nudged to the other side; the inverse correlations then move on."""
-        nudge = self.nudge * random_sign() if self.random_sign else float(self.nudge)
+        nudge = with_sign(self.nudge, drawn=self.random_sign)
         shown = Presented(network, x)
         free = shown.settle(network.steps)
         told = shown.settle(self.nudged_steps, wanted, nudge)

@@ -16,7 +16,7 @@ from torch import Tensor
 from infohebb.functional import predictive
 from infohebb.networks import PredictiveCodingNetwork
 from infohebb.networks.settling import check_steps
-from infohebb.rules.settling import Experience, SettlingRule, check_nudge, layer_signals, random_sign
+from infohebb.rules.settling import Experience, SettlingRule, check_nudge, layer_signals, with_sign
 
 
 class PredictiveCodingNudge(SettlingRule):
@@ -48,7 +48,7 @@ class PredictiveCodingNudge(SettlingRule):
 
     def experience(self, network: PredictiveCodingNetwork, x: Tensor, wanted: Tensor) -> Experience:
         """A forward sweep answers; where it settles when nudged teaches."""
-        nudge = self.nudge * (random_sign() if self.random_sign else 1.0)
+        nudge = with_sign(self.nudge, drawn=self.random_sign)
         values = network.sweep(x)
         settled = predictive.settle_nudged(values, network.predictor(), wanted, nudge, self.step, self.steps)
         return Experience(values[-1], layer_signals(network, predictive.ends(x, settled, 2 / nudge)))

@@ -144,6 +144,6 @@ def check_nudge(nudge: object) -> None:
         raise MismatchError(f"nudge {nudge!r}: two phases are compared per unit of it; give a number other than 0")
 
 
-def random_sign() -> float:
-    """1 or -1, drawn for a batch from torch's generator."""
-    return 2.0 * int(torch.randint(2, ())) - 1.0
+def with_sign(nudge: float, *, drawn: bool) -> float:
+    """The nudge of a batch: as it is, or times 1 or -1, drawn from torch's generator."""
+    return nudge * (2.0 * int(torch.randint(2, ())) - 1.0 if drawn else 1.0)

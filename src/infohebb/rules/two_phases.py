@@ -11,7 +11,7 @@ from infohebb.networks import EquilibriumNetwork
 from infohebb.networks.settling import check_counts
 from infohebb.rules.base import Inputs, Signals, Targets
 from infohebb.rules.layered import learning
-from infohebb.rules.settling import SettlingRule, check_nudge, layer_signals, random_sign
+from infohebb.rules.settling import SettlingRule, check_nudge, layer_signals, with_sign
 
 
 class Phases(NamedTuple):
@@ -62,7 +62,7 @@ class TwoPhaseRule(SettlingRule):
 
     def phases(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Phases:
         """From rest, then from there with the output nudged."""
-        nudge = self.nudge * (random_sign() if self.random_sign else 1.0)
+        nudge = with_sign(self.nudge, drawn=self.random_sign)
         drive = network.drive(x)
         free = network.settle(drive)
         return Phases(free, network.settle(drive, free, self.nudged_steps, wanted, nudge), nudge)
