@@ -19,6 +19,7 @@ FLOORS = {  # the part of the package below `infohebb`: its height
     "networks": 1,
     "data": 1,
     "rules": 2,
+    "learner": 3,
     "training": 3,
     "testing": 3,
     "experiments": 4,
@@ -30,7 +31,7 @@ FLOORS = {  # the part of the package below `infohebb`: its height
 BLIND = [{"networks", "data"}]  # parts of one floor that do not see each other
 SHARED_BY_RULES = {
     f"infohebb.rules.{name}"
-    for name in ("base", "circuit", "grouped", "layered", "memories", "settling", "transport", "two_phases")
+    for name in ("base", "circuit", "contract", "grouped", "layered", "memories", "settling", "transport", "two_phases")
 }
 REPORT_READS = {"infohebb.experiments.record"}
 FUNCTIONAL_USES = {"torch", "jaxtyping"} | sys.stdlib_module_names - {"numpy"}
@@ -100,7 +101,7 @@ def _between(module: str, here: str, found: Import, there: str) -> str | None:
         return f"{here} does not see {there}"
     if here == there == "rules" and module.count(".") == 2 and not _only(found, SHARED_BY_RULES):
         return "a rule never imports another rule"
-    if here == "training" and there == "rules" and not _only(found, {"infohebb.rules.base"}):
+    if here == "training" and there == "rules" and not _only(found, {"infohebb.rules.base", "infohebb.rules.contract"}):
         return "training names no rule"
     if here == "report" and there == "experiments" and not _only(found, REPORT_READS):
         return "a report reads records only"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infohebb.estimator import LocalClassifier
     from infohebb.experiments.build import load_network
+    from infohebb.learner import Learner, suggest_units
     from infohebb.networks import (
         MLP,
         Block,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         from_sequential,
         side_by_side,
     )
+    from infohebb.networks.unit import Unit
     from infohebb.rules import (
         Backprop,
         ContrastiveSimilarityMatching,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         PredictiveCodingNudge,
         SignSymmetry,
     )
+    from infohebb.rules.contract import LocalError, Locality, LocalRule, Signal, Step
     from infohebb.training import evaluate, predict, train
 
 __version__ = "0.1.0"
@@ -64,20 +67,28 @@ _HOME = {
     "Layered": "infohebb.networks",
     "LayerwiseClassification": "infohebb.rules",
     "LeakyMLP": "infohebb.networks",
+    "Learner": "infohebb.learner",
     "LearningRule": "infohebb.rules",
     "LocalClassifier": "infohebb.estimator",
+    "LocalError": "infohebb.rules.contract",
+    "LocalRule": "infohebb.rules.contract",
+    "Locality": "infohebb.rules.contract",
     "MLP": "infohebb.networks",
     "PredictiveCoding": "infohebb.rules",
     "PredictiveCodingNetwork": "infohebb.networks",
     "PredictiveCodingNudge": "infohebb.rules",
     "Residual": "infohebb.networks",
     "SignSymmetry": "infohebb.rules",
+    "Signal": "infohebb.rules.contract",
+    "Step": "infohebb.rules.contract",
+    "Unit": "infohebb.networks.unit",
     "alone": "infohebb.networks",
     "evaluate": "infohebb.training",
     "from_sequential": "infohebb.networks",
     "load_network": "infohebb.experiments.build",
     "predict": "infohebb.training",
     "side_by_side": "infohebb.networks",
+    "suggest_units": "infohebb.learner",
     "train": "infohebb.training",
 }
 __all__ = [
@@ -102,19 +113,27 @@ __all__ = [
     "Layered",
     "LayerwiseClassification",
     "LeakyMLP",
+    "Learner",
     "LearningRule",
     "LocalClassifier",
+    "LocalError",
+    "LocalRule",
+    "Locality",
     "PredictiveCoding",
     "PredictiveCodingNetwork",
     "PredictiveCodingNudge",
     "Residual",
     "SignSymmetry",
+    "Signal",
+    "Step",
+    "Unit",
     "alone",
     "evaluate",
     "from_sequential",
     "load_network",
     "predict",
     "side_by_side",
+    "suggest_units",
     "train",
 ]
 

@@ -120,3 +120,12 @@ def spread_pool(h: Float[Tensor, "m c rows columns"], cells: tuple[int, int]) ->
 def spread_pool_backward(error: Map, size: tuple[int, int]) -> Float[Tensor, "m c rows columns"]:
     """dL/dh of a map of that size from the error of each window."""
     return torch.ops.aten._adaptive_avg_pool2d_backward(error, error.new_empty(*error.shape[:2], *size))
+
+
+def spread_over(error: Float[Tensor, "m c *windows"], shape: torch.Size) -> Float[Tensor, "m c *positions"]:
+    """Return the error at each position of an activity that was averaged over windows; of vectors, the error itself."""
+    if error.dim() == 4:
+        return spread_pool_backward(error, (shape[2], shape[3]))
+    if error.dim() == 3:
+        return spread_pool_backward(error.unsqueeze(2), (1, shape[2])).squeeze(2)
+    return error

@@ -1,7 +1,8 @@
 """Backpropagation, the reference: the one rule whose errors are found by autograd."""
 
 import contextlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +11,10 @@ from torch.nn import Parameter
 from infohebb.errors import unknown_name
 from infohebb.functional.products import Precision, rounded_operands
 from infohebb.networks import Layered, Response
+from infohebb.networks.unit import Unit
+from infohebb.rules import contract
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, right_answers
+from infohebb.rules.contract import Locality, Step, Walk, label_loss
 from infohebb.rules.layered import (
     Loss,
     assign_gradients,
@@ -23,7 +27,7 @@ from infohebb.rules.layered import (
 )
 
 
-class Backprop(LearningRule):
+class Backprop(contract.LearningRule, LearningRule):
     """Gradient descent on the readout's loss: each layer is sent its exact error through all weights above it.
 
     `loss` is "cross_entropy" or "mean_squared_error" (labels one-hot); left out, it follows the targets' type.
@@ -33,6 +37,8 @@ class Backprop(LearningRule):
     weight_transport = True
     global_error = True
     update_locking = True
+    locality = Locality(weight_transport=True, global_error=True, update_locking=True)
+    needs_units: ClassVar[bool] = False
 
     def __init__(self, loss: Loss | None = None):
         super().__init__()
@@ -45,8 +51,27 @@ class Backprop(LearningRule):
     def attach(self, network: Any) -> None:
         """Check network and loss."""
         super().attach(network)
+        self.check_names()
+
+    def check_names(self) -> None:
+        """Raise UnknownNameError for a loss that does not exist."""
         if self.loss not in (None, "cross_entropy", "mean_squared_error"):
             raise unknown_name("loss", str(self.loss), ("cross_entropy", "mean_squared_error"))
+
+    def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
+        """Check the loss."""
+        del units, head, classes
+        self.check_names()
+
+    @torch.no_grad()
+    def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
+        """Run the whole network on one graph, and send the label loss down all of it."""
+        del inputs
+        output = walk.whole()
+        logits = output.logits.detach()
+        loss, error = label_loss(logits, targets, self.loss)
+        walk.send(output.logits, error, loss)
+        return Step(loss, logits, targets)
 
     def learn(
         self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False

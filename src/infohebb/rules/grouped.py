@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from infohebb.errors import MismatchError, is_number, naming
-from infohebb.networks import Block, DivisiveNorm, Layered
+from infohebb.networks import Layered
 from infohebb.networks.blocks import check_groups
 from infohebb.rules.layered import LayeredRule
 
@@ -37,22 +37,29 @@ class GroupedRule(LayeredRule):
 
     def check_settings(self, network: Layered) -> None:
         """Raise MismatchError or GroupingError for numbers that cannot be, and groups that do not fit a block."""
+        self.check_numbers()
+        for name, block in network.named_blocks():
+            self.check_grouping(name, block.divisive_norm, block.width)
+
+    def check_numbers(self) -> None:
+        """Raise MismatchError for numbers that cannot be."""
         for name, (fits, wanted) in NUMBERS.items():
             if not fits(getattr(self, name)):
                 raise MismatchError(f"{name} {getattr(self, name)!r}: give {wanted}")
-        for name, block in network.named_blocks():
-            settings = self.grouping(block)
-            if settings:
-                if block.width is not None:
-                    with naming(name):
-                        check_groups(settings.groups, block.width)
-            elif (self.power, self.delta) != (None, None):
-                raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
-            check_agreement(name, settings, block.divisive_norm)
 
-    def grouping(self, block: Block) -> Grouping | None:
-        """The block's groups in the kernel: the rule's own, or those of its divisive norm; None for a plain kernel."""
-        norm = block.divisive_norm
+    def check_grouping(self, name: str, norm: Any, width: int | None) -> None:
+        """Raise MismatchError or GroupingError for groups that do not fit a unit of that width and its norm."""
+        settings = self.grouping(norm)
+        if settings:
+            if width is not None:
+                with naming(name):
+                    check_groups(settings.groups, width)
+        elif (self.power, self.delta) != (None, None):
+            raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
+        check_agreement(name, settings, norm)
+
+    def grouping(self, norm: Any) -> Grouping | None:
+        """The groups in the kernel: the rule's own, or those of the divisive norm; None for a plain kernel."""
         groups = (norm.groups if norm else None) if self.groups_per_block is None else self.groups_per_block
         if groups is None:
             return None
@@ -77,7 +84,7 @@ class GroupedRule(LayeredRule):
         return norm if fits else None
 
 
-def check_agreement(name: str, settings: Grouping | None, norm: DivisiveNorm | None) -> None:
+def check_agreement(name: str, settings: Grouping | None, norm: Any) -> None:
     """Raise MismatchError unless a rule's grouping is that of the block's divisive norm, where it has one."""
     if settings is None or norm is None:
         return

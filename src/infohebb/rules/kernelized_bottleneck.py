@@ -12,20 +12,24 @@ G = dL/dK, and the kernel's coupling Q:     dL/dv = Q v
     grouped    dL/dW = Σ_i F_i u_i^(power-1) zc_i f'_i x_iᵀ       F = (2 power / s) Q v: a number for each group
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from infohebb.errors import MismatchError, unknown_name
+from infohebb.errors import GroupingError, MismatchError, naming, unknown_name
 from infohebb.functional import grouping, hsic, kernels, plasticity
 from infohebb.functional.kernels import Kernel
 from infohebb.functional.readout import one_hot
 from infohebb.networks import Block, Layered, Response
 from infohebb.networks.blocks import check_groups
+from infohebb.networks.unit import Unit
 from infohebb.rules.base import Signals
+from infohebb.rules.contract import LocalError, Locality, LocalRule, Signal
 from infohebb.rules.grouped import GroupedRule
 from infohebb.rules.layered import LocalStep, block_signals, with_slope
 
@@ -43,6 +47,7 @@ KERNELS: dict[str, Callable[[float], Kernel]] = {
     "cosine": lambda sigma: kernels.cosine(),  # noqa: ARG005
     "linear": lambda sigma: kernels.linear(),  # noqa: ARG005
 }
+NEED_CLASSES = ("labels", "frequency_centred_labels", "inverse_frequency_labels")
 UNBALANCED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "frequency_centred_labels": kernels.label_gram_frequency_centred,
     "inverse_frequency_labels": kernels.label_gram_inverse_frequency,
@@ -56,8 +61,8 @@ class Grams(NamedTuple):
     inputs: Tensor | None
 
 
-class KernelizedBottleneck(GroupedRule):
-    """Each block minimises pHSIC(Z, Z) - gamma pHSIC(Y, Z) by itself; the readout learns by its delta rule.
+class KernelizedBottleneck(LocalRule, GroupedRule):
+    """Each unit minimises pHSIC(Z, Z) - gamma pHSIC(Y, Z) by itself; the readout learns by its delta rule.
 
     `kernel` of the activity: "gaussian", "cosine", "linear", "gaussian_per_sqrt_dim", "gaussian_median", or a `Kernel`;
     `sigma` is the Gaussians' width. `groups`, `delta` and `power` of the grouped kernel are those of the block's
@@ -72,6 +77,7 @@ class KernelizedBottleneck(GroupedRule):
     """
 
     broadcasts = frozenset({"third_factor", "pair_factor", "layer_mean", "layer_factors"})
+    locality = Locality(shared=frozenset({"groups", "samples"}))
 
     def __init__(
         self,
@@ -93,31 +99,79 @@ class KernelizedBottleneck(GroupedRule):
     def attach(self, network: Layered) -> None:
         """Check numbers, kernels and objective, and the grouping against each block."""
         super().attach(network)
+        self.check_names()
+        self.check_settings(network)
+
+    def check_names(self) -> None:
+        """Raise UnknownNameError, MismatchError for kernels and objectives that do not exist."""
         if str(self.objective) not in OBJECTIVES:
             raise unknown_name("objective", str(self.objective), OBJECTIVES)
-        self.check_settings(network)
         for kernel in (self.kernel, self.kernel if self.input_kernel is None else self.input_kernel):
             named_kernel(kernel, self.sigma)
         target_gram(torch.tensor([0, 1]), 2, self.target_kernel, self.sigma)
 
-    def fewest_groups(self) -> int:
-        """The cosine kernel learns nothing of 2."""
-        return 3 if self.kernel == "cosine" else 2
+    def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
+        """Check numbers, kernels and objective, and the grouping of each unit against its divisive norm."""
+        del head
+        self.check_names()
+        self.check_numbers()
+        for unit in units:
+            self.check_grouping(unit.name, unit.divisive_norm, None if unit.shape is None else math.prod(unit.shape))
+        if classes is None and self.target_kernel in NEED_CLASSES:
+            raise MismatchError(
+                f"target_kernel={self.target_kernel!r} needs the number of classes: give Learner(..., classes=10)"
+            )
 
-    def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
-        """Gram matrices of the targets and, for a bottleneck, of the network's input."""
-        labels = target_gram(targets, network.readout.out_features, self.target_kernel, self.sigma, inputs.dtype)
-        check_square("target_kernel", labels, len(inputs))
+    def context(self, inputs: Tensor, targets: Tensor, classes: int | None, /) -> Grams:
+        """Gram matrices of the targets and, for a bottleneck against the network's input, of the input."""
+        dtype = inputs.dtype if inputs.is_floating_point() else torch.float32
+        labels = target_gram(targets, classes or 0, self.target_kernel, self.sigma, dtype)
+        check_square("target_kernel", labels, len(targets))
         if self.objective not in AGAINST_INPUT:
             return Grams(labels, None)
+        if not inputs.is_floating_point():
+            raise MismatchError(f"objective={self.objective!r} needs inputs that are numbers, not {inputs.dtype}")
         which = "kernel" if self.input_kernel is None else "input_kernel"
         gram = named_kernel(getattr(self, which), self.sigma).gram(inputs.flatten(1))
         check_square(which, gram, len(inputs))
         return Grams(labels, gram)
 
+    def signal(self, z: Tensor, unit: Unit) -> Signal:
+        """Return the group signal v (m × c) or, for a plain kernel, the activity (m × n)."""
+        settings = self.grouping(unit.divisive_norm)
+        if settings is None:
+            flat = z.flatten(1)
+            return Signal(flat - flat.mean(1, keepdim=True) if self.centre else flat)
+        with naming(unit.name, GroupingError):
+            check_groups(settings.groups, z[0].numel())
+        grouped = grouping.group(z, settings.groups, settings.delta)
+        return Signal(grouping.group_signal(grouped.variance, settings.power), (grouped, settings.power))
+
+    def error(self, z: Tensor, signal: Signal, context: Grams, unit: Unit) -> LocalError:
+        """Return Q z for a plain kernel, F u^(power-1) zc for a grouped one: third × postsynaptic factor."""
+        del unit
+        v = signal.shared
+        assert v is not None
+        inputs = None if context.inputs is None else context.inputs.to(v.dtype)
+        Q, terms = self._coupling(v, Grams(context.targets.to(v.dtype), inputs))
+        if signal.own is None:
+            return LocalError(Q, v.view(z.shape), (Q @ v).view(z.shape), terms, "samples")
+        grouped, power = signal.own
+        third_factor = grouping.group_factor(Q @ v, power, grouped.size)
+        post = grouping.normalise_groups(grouped, 1 - power)
+        return LocalError(third_factor, post, plasticity.modulate(third_factor, post), terms)
+
+    def fewest_groups(self) -> int:
+        """The cosine kernel learns nothing of 2."""
+        return 3 if self.kernel == "cosine" else 2
+
+    def batch_context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
+        """Gram matrices of the targets and, for a bottleneck, of the network's input."""
+        return self.context(inputs, targets, network.readout.out_features)
+
     def local_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
         """Third factor and Hebbian factors of one block, and its objective's terms."""
-        settings = self.grouping(block)
+        settings = self.grouping(block.divisive_norm)
         if settings is None:
             return self._plain_step(block, response, context)
         check_groups(settings.groups, response.activity[0].numel())

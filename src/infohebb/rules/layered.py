@@ -54,9 +54,13 @@ class LayeredRule(LearningRule):
     def local_step(self, block: Block, response: Response, context: Any) -> LocalStep:
         """What the block's synapses are given, from the block's own response and the batch's context."""
 
-    def context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Any:
+    def context(self, network: Any, inputs: Any, targets: Any, /) -> Any:
         """What is computed once per batch and handed to each block, such as the labels' Gram matrix."""
         del network, inputs, targets
+
+    def batch_context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Any:
+        """What `context` gives; of rules that a Learner drives too, whose `context` knows no network, their own."""
+        return self.context(network, inputs, targets)
 
     def groups(self, network: Layered) -> dict[str, list[Parameter]]:
         """Blocks learn at the `local` rate, the readout at the `readout` rate."""
@@ -69,7 +73,7 @@ class LayeredRule(LearningRule):
         """Walk the batch up the blocks, then let the readout learn by its delta rule."""
         del onset
         check_fit(network, inputs, targets)
-        return self.walk(network, inputs, targets, self.context(network, inputs, targets), record=record)
+        return self.walk(network, inputs, targets, self.batch_context(network, inputs, targets), record=record)
 
     def walk(self, network: Layered, x: Tensor, targets: Targets, context: Any, *, record: bool) -> Diagnostics:
         """Block by block, each learning before the next one sees its output, and the readout."""

@@ -1,0 +1,84 @@
+"""What is checked where an activity leaves its unit, and the logits the network."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.utils._pytree import tree_leaves
+
+from infohebb.errors import MismatchError
+
+Choose = Callable[[Any], Tensor]
+
+
+def is_autocast_on(device: str) -> bool:
+    """Whether autocast is on for that kind of device."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which autocast is off on that kind of device, if it is on."""
+    return torch.autocast(device, enabled=False) if is_autocast_on(device) else contextlib.nullcontext()
+
+
+def check_activity(unit: str, output: Any, choose: Choose | None, samples: int) -> Tensor:
+    """Return the activity in a unit's output: what `choose` picks, or else its first tensor.
+
+    Raises MismatchError for no floating-point tensor, and for one whose first axis is not the batch.
+    """
+    if choose is not None:
+        z = choose(output)
+    else:
+        z = output if isinstance(output, Tensor) else next((t for t in tree_leaves(output) if _is_tensor(t)), None)
+    fix = f"give activity={{{unit!r}: function}} that picks a tensor (samples, ...) out of its output"
+    if not isinstance(z, Tensor) or not z.is_floating_point():
+        raise MismatchError(f"unit {unit} returns {_kind(z)}, not an activity of floating-point numbers; {fix}")
+    if z.dim() < 2 or z.shape[0] != samples:
+        raise MismatchError(f"unit {unit} returns {tuple(z.shape)} for a batch of {samples} samples; {fix}")
+    return z
+
+
+def check_logits(output: Any, pick: Choose | None, samples: int) -> Tensor:
+    """Return the logits (m × outputs) in the network's output.  Raises MismatchError."""
+    logits = output if pick is None else pick(output)
+    if not isinstance(logits, Tensor):
+        raise MismatchError(
+            f"the model returned {_kind(logits)}, not logits; give output=function that picks them, such as "
+            "output=lambda out: out['logits']"
+        )
+    if logits.dim() != 2 or len(logits) != samples:
+        raise MismatchError(
+            f"the model returned {tuple(logits.shape)} for a batch of {samples} samples; logits are "
+            f"({samples}, outputs): give output=function that makes them so"
+        )
+    return logits
+
+
+def check_graph(place: str, output: Tensor, own: Sequence[Tensor], named: Mapping[str, Parameter]) -> None:
+    """Raise MismatchError if an output depends on a parameter that is not among the unit's own."""
+    allowed = {id(parameter) for parameter in own}
+    names = {id(parameter): name for name, parameter in named.items()}
+    seen, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) in names and id(variable) not in allowed:
+            raise MismatchError(
+                f"the graph of {place} reaches {names[id(variable)]}, which belongs elsewhere: a feature kept on self, "
+                "or a weight used twice? Detach what crosses the border, or make both one unit"
+            )
+        waiting.extend(parent for parent, _ in node.next_functions)
+
+
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _kind(value: object) -> str:
+    return f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"

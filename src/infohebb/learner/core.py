@@ -1,0 +1,219 @@
+"""Learner: a rule and any network, trained in any loop."""
+
+import copy
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from infohebb.errors import MismatchError, is_whole
+from infohebb.learner.groups import Value, make_param_groups
+from infohebb.learner.layers import channels_of
+from infohebb.learner.probing import observe
+from infohebb.learner.records import LayerRecord, record_step
+from infohebb.learner.refusals import check_inputs, check_model, check_no_gradients, check_rule_type
+from infohebb.learner.selection import Head, Units, select, trainable
+from infohebb.learner.senders import AsLoss, Immediate, Sender
+from infohebb.learner.walk import Choose, Pass, Plan
+from infohebb.rules.contract import LearningRule, Step
+
+LAST_MODEL: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+
+
+def _trained_together(rule: LearningRule, model: nn.Module) -> bool:
+    """Whether the rule was last set up for this very model, so that it keeps what it drew for it; it is from now on."""
+    last = LAST_MODEL.get(rule)
+    LAST_MODEL[rule] = weakref.ref(model)
+    return last is not None and last() is model
+
+
+class Learner(nn.Module):
+    """Trains `model` by `rule`: fills `.grad` of its parameters, never steps.
+
+    `units` names the parts of the network that learn by themselves: submodule names, patterns (`*` stands for one name
+    component, `**` for any number), runs of children of an nn.Sequential ("features.0:3"), module types, or modules.
+    None takes the units that a network of ours knows or, in an nn.Sequential, each weight layer with the layers that
+    follow it. `head` is the name, or names, of what learns from the label loss: None is the last Linear, False is none.
+    `example` is a batch, or the shape of one sample, run once without gradients so that rules with tensors of their own
+    learn the shapes of activities. `classes` is the number of outputs where the head does not tell it.
+    `activity` maps a unit's name to a function that picks the activity out of what the unit returns (default: its first
+    tensor, whose first axis is the batch); `output` picks the logits out of what the model returns.
+
+    The model is untouched between calls: hooks exist only during one. Raises MismatchError, UnknownNameError.
+
+        learner = infohebb.Learner(model, rule, units=["stem", "layers.*"], head="fc")
+        optimizer = torch.optim.AdamW(learner.param_groups(units=1e-3, head=1e-2))
+        for x, y in loader:
+            optimizer.zero_grad()
+            step = learner.backward(x, y)
+            optimizer.step()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rule: LearningRule,
+        units: Units = None,
+        head: Head = None,
+        *,
+        example: Any = None,
+        classes: int | None = None,
+        activity: Mapping[str, Choose] | None = None,
+        output: Choose | None = None,
+    ):
+        check_rule_type(rule)
+        check_model(model)
+        super().__init__()
+        self.model, self.rule = model, rule
+        selection = select(model, units, head, needs_units=rule.needs_units)
+        self._plan = Plan(model, rule, selection, None, dict(activity or {}), output)
+        self._check_names(activity or {})
+        if example is not None:
+            observe(self._plan, example)
+        self._plan.classes = self._count_classes(classes)
+        self._checked, self._bound = False, False
+        self._compiled: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        if not _trained_together(rule, model):
+            rule.reset()
+        rule.setup(self.units, trainable(model, selection.head) or list(model.parameters())[:1], self._plan.classes)
+
+    @property
+    def units(self) -> list[Any]:
+        """The units in order: each has a name, a place, and the shape of its activity once that is known."""
+        return [bounds.unit for bounds in self._plan.selection.units]
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The names of the head's modules."""
+        return self._plan.selection.head
+
+    @property
+    def classes(self) -> int | None:
+        """The number of the network's outputs."""
+        return self._plan.classes
+
+    def backward(self, inputs: Any, targets: Tensor, *, accumulate: bool = False, scale: float | Tensor = 1.0) -> Step:
+        """Fill `.grad` for one batch and return its loss, logits and terms; memory does not grow with depth.
+
+        inputs (m, ...): a tensor, a tuple of arguments or a mapping of keyword arguments of the model. targets (m)
+        class indices or (m, n) numbers. Gradients from before are refused, so that none is overwritten without a word:
+        call `optimizer.zero_grad()`, or with `accumulate` add to them; the objective of a kernel is then one per
+        micro-batch, not that of the whole. `scale` multiplies the gradients, so that small errors survive float16:
+        `scaler.get_scale()` of a GradScaler. Raises MismatchError, LabelError, EmptyBatchError.
+        """
+        if not accumulate:
+            check_no_gradients(self)
+        return self._step(inputs, targets, Immediate(scale))
+
+    def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:
+        """Return the label loss plus the objectives of the units, whose `.backward()` fills the same gradients.
+
+        All graphs are kept until then: it needs as much memory as backprop, and works with whatever takes a loss.
+        """
+        if targets is None:
+            raise MismatchError("learner(inputs, targets) is the loss; for predictions call learner.model(inputs)")
+        sender = AsLoss()
+        self._step(inputs, targets, sender)
+        if not sender.scalars:
+            raise MismatchError("nothing learned from this batch, so there is no loss; is every parameter frozen?")
+        return sender.loss()
+
+    def _step(self, inputs: Any, targets: Tensor, sender: Sender) -> Step:
+        rows = check_inputs(self._plan, inputs, targets)
+        self._check_bound()
+        self._plan.compiled = self._compiled_forwards()
+        walk = Pass(self._plan, inputs, len(targets), sender, check=not self._checked)
+        step = self.rule.backward(walk, rows, targets)
+        self._checked = True
+        return step
+
+    def param_groups(self, **values: Value) -> list[dict[str, Any]]:
+        """Return parameter groups for any torch optimizer, by role: `units`, `head` and `rule` (what the rule owns).
+
+        A value is a learning rate, a dictionary of optimizer settings, or a list with one of them per unit. A name or
+        pattern of parameters overrides its role: param_groups(units=1e-3, **{"**.bias": {"weight_decay": 0.0}}). A role
+        that is left out takes the optimizer's defaults. Frozen parameters are left out. Each group has its "role".
+        Raises MismatchError, UnknownNameError.
+        """
+        return make_param_groups(self._plan, values)
+
+    def bind(self, optimizer: Optimizer) -> Optimizer:
+        """Have the rule change gradients just before each step of `optimizer`, and return it.
+
+        Rules that need it refuse to run without; for all others it changes nothing.
+        """
+        if self._changes_gradients():
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            optimizer.register_step_pre_hook(lambda *_: self.rule.before_step(parameters))
+            self._bound = True
+        return optimizer
+
+    def _changes_gradients(self) -> bool:
+        return type(self.rule).before_step is not LearningRule.before_step
+
+    def _check_bound(self) -> None:
+        if self._changes_gradients() and not self._bound:
+            raise MismatchError(
+                f"{type(self.rule).__name__} changes gradients before the optimizer's step: call "
+                "learner.bind(optimizer) first"
+            )
+
+    def record(self, inputs: Any, targets: Tensor) -> dict[str, LayerRecord]:
+        """Return for each weight layer of units and head its input, the error at its output and the rule's factors.
+
+        By the layer's name in the model. Works on a copy: gradients, buffers and random state stay as they are.
+        """
+        return record_step(copy.deepcopy(self)._plan, inputs, targets)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have torch.compile make each unit's forward and backward, inside steps only; changes rounding only.
+
+        The model itself stays as it is. Takes the arguments of torch.compile.
+        """
+        self._compiled = (args, kwargs)
+        self.__dict__.pop("_forwards", None)
+
+    def _compiled_forwards(self) -> dict[str, Callable[..., Any]]:
+        if self._compiled is None:
+            return {}
+        if "_forwards" not in self.__dict__:
+            args, kwargs = self._compiled
+            names = [name for bounds in self._plan.selection.units for name in bounds.modules]
+            self.__dict__["_forwards"] = {
+                name: torch.compile(self.model.get_submodule(name).forward, *args, **kwargs) for name in names
+            }
+        return self.__dict__["_forwards"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: compiled code is made anew, and a copy's optimizer is another."""
+        state = {key: value for key, value in self.__dict__.items() if key != "_forwards"}
+        plan = copy.copy(self._plan)
+        plan.compiled = {}
+        return {**state, "_plan": plan, "_bound": False}
+
+    def extra_repr(self) -> str:
+        """Units and head."""
+        units = ", ".join(unit.name for unit in self.units)
+        return f"units=[{units}], head={', '.join(self.head) or False}"
+
+    def _count_classes(self, given: int | None) -> int | None:
+        if given is not None:
+            if not is_whole(given) or given < 1:
+                raise MismatchError(f"classes={given!r}: give a whole number of at least 1")
+            return int(given)
+        if self._plan.classes is not None:  # an example has shown it
+            return self._plan.classes
+        for name in reversed(self._plan.selection.head):
+            layers = [m for m in self.model.get_submodule(name).modules() if isinstance(m, nn.Linear)]
+            if layers:
+                return channels_of(layers[-1])
+        return None
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        known = [unit.name for unit in self.units]
+        for name in names:
+            if name not in known:
+                raise MismatchError(f"activity: there is no unit {name!r}; units are {', '.join(known)}")

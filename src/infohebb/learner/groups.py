@@ -1,0 +1,89 @@
+"""Parameter groups by role, for any torch optimizer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.nn import Parameter
+
+from infohebb.errors import MismatchError, is_number, unknown_name
+from infohebb.learner.selection import as_expression, trainable
+from infohebb.learner.walk import Plan
+
+Value = float | Mapping[str, Any] | Sequence[float | Mapping[str, Any]]
+ROLES = ("units", "head", "rule")
+Named = dict[str, Parameter]
+
+
+def roles_of(plan: Plan) -> dict[str, list[Named]]:
+    """Return what the rule trains, by role and layer: parameters by their name in model or rule, frozen ones left out.
+
+    A network whose rule needs no units and was given none has one layer: all but the head.
+    """
+    model, rule = plan.model, plan.rule
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def named(parameters: Sequence[Parameter]) -> Named:
+        return {names[id(parameter)]: parameter for parameter in parameters}
+
+    head = named(trainable(model, plan.selection.head))
+    units = [named(bounds.parameters(model)) for bounds in plan.selection.units]
+    if not plan.selection.units:
+        units = [{name: p for name, p in model.named_parameters() if p.requires_grad and name not in head}]
+    own = {f"rule.{name}": parameter for name, parameter in rule.named_parameters() if parameter.requires_grad}
+    return {"units": units if rule.trains_units else [], "head": [head], "rule": [own]}
+
+
+def make_param_groups(plan: Plan, values: Mapping[str, Value]) -> list[dict[str, Any]]:
+    """Return groups with "params", "role" and the settings asked for.  Raises MismatchError, UnknownNameError."""
+    roles = roles_of(plan)
+    patterns = {key: value for key, value in values.items() if key not in ROLES}
+    everything = {name: p for layers in roles.values() for layer in layers for name, p in layer.items()}
+    special = _special(patterns, everything)
+    groups = []
+    for role, layers in roles.items():
+        for label, layer, settings in _by_layer(role, layers, values.get(role)):
+            rest = [parameter for name, parameter in layer.items() if name not in special]
+            if rest:
+                groups.append({"params": rest, "role": label, **settings})
+            for pattern in patterns:
+                chosen = [parameter for name, parameter in layer.items() if special.get(name) == pattern]
+                if chosen:
+                    own = _settings(pattern, patterns[pattern])
+                    groups.append({"params": chosen, "role": f"{label} {pattern}", **settings, **own})
+    if not groups:
+        raise MismatchError(f"{type(plan.rule).__name__} finds nothing to train: all is frozen; use requires_grad_()")
+    return groups
+
+
+def _special(patterns: Mapping[str, Value], everything: Mapping[str, Parameter]) -> dict[str, str]:
+    """Return the pattern that each parameter falls under: the last one that fits it."""
+    special: dict[str, str] = {}
+    for pattern in patterns:
+        expression = as_expression(pattern)
+        prefix = as_expression(f"{pattern}.**")
+        fitting = [name for name in everything if expression.fullmatch(name) or prefix.fullmatch(name)]
+        if not fitting:
+            raise unknown_name("role or parameter", pattern, [*ROLES, *everything])
+        special |= dict.fromkeys(fitting, pattern)
+    return special
+
+
+def _by_layer(role: str, layers: Sequence[Named], value: Value | None) -> list[tuple[str, Named, dict[str, Any]]]:
+    """Return (label, parameters, settings): one for the role or, for a list of values, one per layer."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != len(layers):
+            raise MismatchError(
+                f"{role}: {len(value)} values for {len(layers)} layers; give one for each, or one number"
+            )
+        each = zip(layers, value, strict=True)
+        return [(f"{role}.{place}", layer, _settings(role, one)) for place, (layer, one) in enumerate(each)]
+    together = {name: parameter for layer in layers for name, parameter in layer.items()}
+    return [(role, together, {} if value is None else _settings(role, value))]
+
+
+def _settings(place: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not is_number(value) or value < 0:
+        raise MismatchError(f"{place}={value!r}: give a learning rate of at least 0, or a dictionary of settings")
+    return {"lr": float(value)}

@@ -1,0 +1,92 @@
+"""What one run of an example shows of a network: shapes of activities, and which divisive norm follows a unit."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from infohebb.errors import MismatchError, is_whole
+from infohebb.learner.borders import check_activity, check_logits
+from infohebb.learner.layers import channel_axis
+from infohebb.learner.selection import NORMS
+from infohebb.learner.walk import Plan, call
+
+SAMPLES = 2  # of an example that is a shape
+
+
+def observe(plan: Plan, example: Any) -> None:
+    """Run the model on a batch, or on zeros of the shape of one sample, in eval mode and without gradients.
+
+    Fills the units' shapes, their divisive norms and the number of classes. Leaves modes and random state as they were.
+    """
+    inputs = _as_batch(plan.model, example)
+    first = next((leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)), None)
+    if first is None or first.dim() == 0:
+        raise MismatchError(f"example={example!r}: give a batch of inputs, or the shape of one sample")
+    activities: dict[int, Any] = {}  # by the storage of an activity, its unit
+    handles = []
+    try:
+        for bounds in plan.selection.units:
+            watch = _watching(plan, bounds, len(first), activities)
+            handles.append(plan.model.get_submodule(bounds.last).register_forward_hook(watch))
+            handles.append(plan.model.get_submodule(bounds.output).register_forward_hook(_sizing(bounds.unit)))
+        norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
+        handles += [norm.register_forward_pre_hook(_following(activities)) for norm in norms]
+        with evaluating(plan.model), torch.no_grad(), torch.random.fork_rng():
+            logits = check_logits(call(plan.model, inputs), plan.pick, len(first))
+    finally:
+        for handle in handles:
+            handle.remove()
+    plan.classes = logits.shape[1] if plan.selection.head else None
+
+
+def _as_batch(model: nn.Module, example: Any) -> Any:
+    if isinstance(example, (tuple, list, torch.Size)) and example and all(is_whole(length) for length in example):
+        like = next(iter(model.parameters()))
+        return torch.zeros(SAMPLES, *example, device=like.device, dtype=like.dtype)
+    return example
+
+
+def _watching(plan: Plan, bounds: Any, samples: int, activities: dict[int, Any]) -> Any:
+    def seen(module: nn.Module, args: Any, output: Any) -> None:
+        del module, args
+        unit = bounds.unit
+        z = check_activity(unit.name, output, plan.activities.get(unit.name), samples)
+        axis = channel_axis([plan.model.get_submodule(name) for name in bounds.modules], z)
+        unit.shape = tuple(z.movedim(axis, 1).shape[1:])
+        activities[z.untyped_storage()._cdata] = (unit, z)
+
+    return seen
+
+
+def _sizing(unit: Any) -> Any:
+    def seen(module: nn.Module, args: Any, output: Any) -> None:
+        del module, args
+        first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+        unit.output_shape = None if first is None else tuple(first.shape[1:])
+
+    return seen
+
+
+def _following(activities: dict[int, Any]) -> Any:
+    def seen(module: nn.Module, args: Sequence[Any]) -> None:
+        key = args[0].untyped_storage()._cdata if args and isinstance(args[0], Tensor) else None
+        if key in activities:
+            activities[key][0].divisive_norm = module
+
+    return seen
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and each of its modules back into its own mode afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,102 @@
+"""What a learner refuses by name before anything is computed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import UninitializedParameter
+from torch.utils._pytree import tree_leaves
+
+from infohebb.errors import EmptyBatchError, MismatchError
+from infohebb.learner.borders import is_autocast_on
+from infohebb.learner.walk import Plan
+from infohebb.rules.base import check_batch
+from infohebb.rules.contract import LearningRule
+
+
+def check_rule_type(rule: object) -> None:
+    """Raise MismatchError for what is no instance of a rule that a learner can drive."""
+    if isinstance(rule, type) and issubclass(rule, nn.Module):
+        raise MismatchError(f"rule={rule.__name__} is a class; give an instance, such as {rule.__name__}()")
+    if not isinstance(rule, LearningRule):
+        raise MismatchError(
+            f"{type(rule).__name__} does not work with a Learner; derive a rule of your own from infohebb.LocalRule"
+        )
+
+
+def check_model(model: object) -> None:
+    """Raise MismatchError for a model that hooks on submodules cannot reach."""
+    if not isinstance(model, nn.Module):
+        raise MismatchError(f"model is {model!r}; give a torch.nn.Module")
+    name = type(model).__name__
+    if isinstance(model, torch._dynamo.OptimizedModule) or model._compiled_call_impl is not None:
+        raise MismatchError(
+            f"this {name} is compiled as a whole, and hooks on its parts would not be called; give the plain model "
+            "and call learner.compile()"
+        )
+    for path, module in model.named_modules():
+        if module._compiled_call_impl is not None:
+            raise MismatchError(f"submodule {path} is compiled; give the plain module and call learner.compile()")
+    if isinstance(model, (nn.DataParallel, DistributedDataParallel)):
+        raise MismatchError(
+            f"the model is wrapped in {name}; give the model itself, and wrap the learner: "
+            "DistributedDataParallel(learner)"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise MismatchError("a scripted model takes no hooks on its parts; give the model from before torch.jit")
+    if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
+        raise MismatchError(f"this {name} has lazy layers without a shape; run one batch through it first")
+
+
+def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
+    """Return the batch's rows in the precision of the rule's arithmetic.
+
+    Raises EmptyBatchError, LabelError, and MismatchError for what the model cannot take.
+    """
+    if torch.is_inference_mode_enabled():
+        raise MismatchError("a step needs gradients inside units: leave torch.inference_mode()")
+    tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    if not tensors:
+        raise MismatchError(f"inputs are a {type(inputs).__name__} without tensors; give (samples, ...) tensors")
+    if not isinstance(targets, Tensor):
+        raise MismatchError(f"targets are a {type(targets).__name__}; give a tensor, such as torch.as_tensor(y)")
+    rows = tensors[0]
+    if rows.dim() < 2 and rows.is_floating_point():
+        raise MismatchError(f"inputs have shape {tuple(rows.shape)}; give (samples, features), or x.reshape(-1, 1)")
+    if rows.dim() == 0:
+        raise EmptyBatchError("inputs are a single number; give (samples, ...)")
+    _check_dtype(plan, rows)
+    check_batch(rows, targets, _outputs(plan, targets))
+    if not rows.is_floating_point():
+        return rows
+    return rows.detach() if rows.dtype == torch.float64 else rows.detach().float()
+
+
+def _outputs(plan: Plan, targets: Tensor) -> int:
+    """Return the number of outputs; where nothing tells it, one that fits any targets."""
+    if plan.classes is not None:
+        return plan.classes
+    return targets.shape[-1] if targets.is_floating_point() else 2**31
+
+
+def _check_dtype(plan: Plan, rows: Tensor) -> None:
+    parameter = next((p for p in plan.model.parameters() if p.is_floating_point()), None)
+    if parameter is None or not rows.is_floating_point() or rows.dtype == parameter.dtype:
+        return
+    if is_autocast_on(rows.device.type):
+        return
+    raise MismatchError(
+        f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}), "
+        "or run the step under torch.autocast"
+    )
+
+
+def check_no_gradients(learner: Any) -> None:
+    """Raise MismatchError for a parameter that holds a gradient from before."""
+    for name, parameter in learner.named_parameters():
+        if parameter.grad is not None and parameter.requires_grad:
+            raise MismatchError(
+                f"{name} holds a gradient from before: call optimizer.zero_grad() first, or "
+                "backward(..., accumulate=True) to add to it"
+            )

@@ -1,0 +1,140 @@
+"""The three ways in which an error reaches the parameters that an output depends on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from infohebb.rules.contract import LocalError
+
+
+class Sender(Protocol):
+    """Takes errors at outputs; `keeps_graphs` says whether the graphs of units must outlive them."""
+
+    keeps_graphs: bool
+
+    def note(self, unit: str, error: LocalError, axis: int) -> None:
+        """See the error of a unit whose channels lie along that axis, before it is sent."""
+        ...
+
+    def send(
+        self, output: Tensor, error: Tensor, parameters: Sequence[Tensor], value: Tensor | None, place: str
+    ) -> None:
+        """Take the error at the output of a place, whose objective has that value."""
+        ...
+
+    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+        """Take the gradient of a parameter of the rule's own."""
+        ...
+
+
+@dataclass
+class Immediate:
+    """Adds to `.grad` at once; the graph is freed. `scale` multiplies errors before they take the output's dtype."""
+
+    scale: float | Tensor = 1.0
+    keeps_graphs: bool = False
+
+    def note(self, unit: str, error: LocalError, axis: int) -> None:
+        """Nothing."""
+
+    def send(
+        self, output: Tensor, error: Tensor, parameters: Sequence[Tensor], value: Tensor | None, place: str
+    ) -> None:
+        """Run the output's own derivative down to the parameters."""
+        del value, place
+        torch.autograd.backward(output, self._scaled(error).to(output.dtype), inputs=parameters)
+
+    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+        """Add a gradient."""
+        gradient = self._scaled(gradient).to(parameter.dtype)
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def _scaled(self, error: Tensor) -> Tensor:
+        return error if isinstance(self.scale, float) and self.scale == 1.0 else error * self.scale
+
+
+class Inject(torch.autograd.Function):
+    """A scalar with the value of an objective, whose derivative by `output` is the error."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, error: Tensor, value: Tensor) -> Tensor:
+        """Return the value."""
+        ctx.save_for_backward(error)
+        ctx.dtype = output.dtype
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the error times the gradient of the scalar."""
+        (error,) = ctx.saved_tensors
+        return (error * gradients[0].to(error.dtype)).to(ctx.dtype), None, None
+
+
+@dataclass
+class AsLoss:
+    """Collects scalars whose sum, sent back by torch, leaves the same gradients."""
+
+    scalars: list[Tensor] = field(default_factory=list)
+    keeps_graphs: bool = True
+
+    def note(self, unit: str, error: LocalError, axis: int) -> None:
+        """Nothing."""
+
+    def send(
+        self, output: Tensor, error: Tensor, parameters: Sequence[Tensor], value: Tensor | None, place: str
+    ) -> None:
+        """Add a scalar that carries the error."""
+        del parameters, place
+        value = error.new_zeros(()) if value is None else value
+        with torch.enable_grad():
+            self.scalars.append(Inject.apply(output, error.view(output.shape), value))
+
+    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+        """Add a scalar that carries the gradient."""
+        with torch.enable_grad():
+            self.scalars.append(Inject.apply(parameter, gradient, gradient.new_zeros(())))
+
+    def loss(self) -> Tensor:
+        """Return the sum."""
+        with torch.enable_grad():
+            return torch.stack([scalar.to(self.scalars[0].dtype) for scalar in self.scalars]).sum()
+
+
+@dataclass
+class Recording:
+    """Keeps the error at each weight layer's output, by the layer's name; leaves `.grad` alone."""
+
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    errors: dict[str, list[Tensor]] = field(default_factory=dict)
+    units: dict[str, list[LocalError]] = field(default_factory=dict)
+    keeps_graphs: bool = True
+
+    def note(self, unit: str, error: LocalError, axis: int) -> None:
+        """Keep the factors of a unit's error."""
+        del axis
+        self.units.setdefault(unit, []).append(error)
+
+    def send(
+        self, output: Tensor, error: Tensor, parameters: Sequence[Tensor], value: Tensor | None, place: str
+    ) -> None:
+        """Run the output's own derivative down to the outputs of weight layers."""
+        del parameters, value, place
+        names, layers = _flat(self.outputs)
+        gradients = torch.autograd.grad(
+            output, layers, error.to(output.dtype).view(output.shape), retain_graph=True, allow_unused=True
+        )
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is not None:
+                self.errors.setdefault(name, []).append(gradient)
+
+    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+        """Leave the rule's own parameters alone."""
+
+
+def _flat(outputs: Mapping[str, Iterable[Tensor]]) -> tuple[list[str], list[Tensor]]:
+    pairs = [(name, tensor) for name, tensors in outputs.items() for tensor in tensors if tensor.requires_grad]
+    return [name for name, _ in pairs], [tensor for _, tensor in pairs]

@@ -1,0 +1,261 @@
+"""One pass of a batch through a network whose units are cut off from each other, by hooks that live as long as it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from infohebb.errors import MismatchError
+from infohebb.learner.borders import check_activity, check_graph, check_logits, without_autocast
+from infohebb.learner.layers import channel_axis
+from infohebb.learner.selection import Bounds, Selection, trainable
+from infohebb.learner.senders import Sender
+from infohebb.networks.plain.randomness import draws, enter_unit
+from infohebb.networks.unit import Unit
+from infohebb.rules.contract import LearningRule, LocalError, Output
+
+Learn = Callable[[Unit, Tensor], LocalError | None]
+Leave = Callable[[Bounds, list[Parameter], Any], Any]  # a unit, what it trains, what it returned -> what goes on
+Choose = Callable[[Any], Tensor]
+
+
+@dataclass
+class Plan:
+    """What all steps of a learner have in common.
+
+    `activities` holds, by the unit's name, what picks the activity out of its output; `pick` picks the logits out of
+    the network's. `compiled` holds compiled forwards by the module's name.
+    """
+
+    model: nn.Module
+    rule: LearningRule
+    selection: Selection
+    classes: int | None
+    activities: Mapping[str, Choose] = field(default_factory=dict)
+    pick: Choose | None = None
+    compiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+class Pass:
+    """A batch on its way: what `LearningRule.backward` is given as its walk.
+
+    `inputs` is a tensor, a tuple of arguments, or a mapping of keyword arguments, of `samples` samples. `sender` takes
+    the errors. With `check` no graph may cross a unit's border: MismatchError names the unit.
+    """
+
+    def __init__(self, plan: Plan, inputs: Any, samples: int, sender: Sender, *, check: bool = False):
+        self.plan, self.inputs, self.samples, self.sender, self.check = plan, inputs, samples, sender, check
+        self.units = [bounds.unit for bounds in plan.selection.units]
+        self.classes, self.has_head = plan.classes, bool(plan.selection.head)
+        self.terms: dict[str, Mapping[str, Tensor]] = {}
+        self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
+        self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
+        self._features: Tensor | None = None
+        self._in_head = False
+        self._modes: list[bool] = []
+
+    def local(self, learn: Learn) -> Output:
+        """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
+
+        def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
+            z = self._activity(bounds.unit, output)
+            if parameters:
+                self._check(bounds.unit.name, parameters, z)
+                self._learn(bounds, parameters, z, learn)
+            return self._onwards(output)
+
+        with self._hooks(leave, at_output=False), torch.no_grad():
+            return self._run()
+
+    def cut(self) -> tuple[Output, list[tuple[Unit, Tensor]]]:
+        """Run the network with each unit on a graph of its own; return its output, and each unit's output."""
+        outputs: list[tuple[Unit, Tensor]] = []
+
+        def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
+            z = self._activity(bounds.unit, output)
+            if parameters:
+                self._check(bounds.unit.name, parameters, z)
+                outputs.append((bounds.unit, z))
+                self._origins[id(z)] = (z, parameters, bounds.unit.name)
+            return _cut(output, clone=True)
+
+        with self._hooks(leave, at_output=True), torch.no_grad():
+            return self._run(), outputs
+
+    def frozen(self) -> Output:
+        """Run the network without graphs below the head."""
+        with self._hooks(None, at_output=False), torch.no_grad():
+            return self._run()
+
+    def whole(self) -> Output:
+        """Run the network on one graph."""
+        with draws(), torch.enable_grad():
+            logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
+        self._origins[id(logits)] = (logits, self._all_parameters(), "the network's output")
+        return Output(logits, None)
+
+    def send(self, output: Tensor, error: Tensor, value: Tensor | None = None) -> None:
+        """Send dL/d(output) back to the parameters that it depends on; `value` is L."""
+        _, parameters, place = self._origins.pop(id(output))
+        if parameters:
+            self._check(place, parameters, output)
+            self.sender.send(output, error, parameters, value, place)
+
+    def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> None:
+        """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative."""
+        unit, detached = bounds.unit, z.detach()
+        detached = detached if detached.dtype == torch.float64 else detached.float()
+        axis = 1 if z.dim() < 3 else channel_axis([self.plan.model.get_submodule(n) for n in bounds.modules], z)
+        detached = detached if axis == 1 else detached.movedim(axis, 1)
+        unit.shape = tuple(detached.shape[1:])
+        with torch.no_grad(), without_autocast(z.device.type):
+            found = learn(unit, detached)
+        if found is None:
+            return
+        if found.error.shape != detached.shape:
+            raise MismatchError(
+                f"{type(self.plan.rule).__name__} gave unit {unit.name} an error of shape {tuple(found.error.shape)} "
+                f"for an activity of {tuple(detached.shape)}; `error` must have the shape of z"
+            )
+        self._count(unit.name, found.terms)
+        error = found.error if axis == 1 else found.error.movedim(1, axis)
+        self.sender.note(unit.name, found, axis)
+        self.sender.send(z, error, parameters, found.terms.get("objective"), unit.name)
+        for name, gradient in found.gradients.items():
+            self.sender.give(self.plan.rule.get_parameter(name), gradient)
+
+    def _count(self, name: str, terms: Mapping[str, Tensor]) -> None:
+        """Keep a unit's terms; of one that is called several times, their sums."""
+        before = self.terms.get(name, {})
+        self.terms[name] = {term: value + before[term] if term in before else value for term, value in terms.items()}
+
+    def _check(self, place: str, parameters: Sequence[Parameter], output: Tensor) -> None:
+        if not output.requires_grad:
+            raise MismatchError(
+                f"the output of {place} needs no gradient, though it has parameters to train; does its forward detach "
+                "it or run under no_grad? Freeze it with requires_grad_(False) if that is meant"
+            )
+        if self.check:
+            own = [*parameters, *self.plan.rule.parameters()]
+            check_graph(place, output, own, dict(self.plan.model.named_parameters()))
+
+    def _onwards(self, output: Any) -> Any:
+        """What the next unit receives; a copy where graphs live on, so that in-place operations cannot harm them."""
+        return _cut(output, clone=self.sender.keeps_graphs)
+
+    def _activity(self, unit: Unit, output: Any) -> Tensor:
+        choose = self.plan.activities.get(unit.name)
+        return check_activity(unit.name, output, choose, self.samples)
+
+    def _all_parameters(self) -> list[Parameter]:
+        return [parameter for parameter in self.plan.model.parameters() if parameter.requires_grad]
+
+    def _run(self) -> Output:
+        logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
+        if self._uncalled:
+            names = ", ".join(sorted(self._uncalled)[:3])
+            raise MismatchError(f"unit {names} was not called by the model's forward; leave it out of units")
+        if self.has_head and not self._in_head:
+            raise MismatchError(f"the head {', '.join(self.plan.selection.head)} was not called by the model's forward")
+        head = trainable(self.plan.model, self.plan.selection.head)
+        self._origins[id(logits)] = (logits, head, "the head")
+        return Output(logits, self._features)
+
+    @contextlib.contextmanager
+    def _hooks(self, leave: Leave | None, *, at_output: bool) -> Iterator[None]:
+        """Hooks on units and head, and compiled forwards; grad mode and modules are as before in the end."""
+        before, handles, model = torch.is_grad_enabled(), [], self.plan.model
+        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
+        try:
+            for bounds in self.plan.selection.units:
+                first = model.get_submodule(bounds.first)
+                last = model.get_submodule(bounds.output if at_output else bounds.last)
+                enter, leaving = self._entering(bounds, leave), self._leaving(bounds, leave)
+                handles.append(first.register_forward_pre_hook(enter, prepend=True, with_kwargs=True))
+                handles.append(last.register_forward_hook(leaving, always_call=True))
+            for name in self.plan.selection.head:
+                module = model.get_submodule(name)
+                handles.append(module.register_forward_pre_hook(self._begin_head, prepend=True, with_kwargs=True))
+            for name, forward in self.plan.compiled.items():
+                vars(model.get_submodule(name))["forward"] = forward
+            with draws():
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for name in self.plan.compiled:
+                vars(model.get_submodule(name)).pop("forward", None)
+            torch.set_grad_enabled(before)
+
+    def _entering(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
+        name = bounds.unit.name
+
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            del module
+            if self._in_head:
+                raise MismatchError(
+                    f"unit {name} was called after the head {self.plan.selection.head[0]}; "
+                    "units come first: name another head=, or leave the unit out"
+                )
+            self._uncalled.discard(name)
+            enter_unit(name)
+            if leave is not None:
+                self._modes.append(torch.is_grad_enabled())
+                torch.set_grad_enabled(True)
+            return _cut(args), _cut(kwargs)
+
+        return enter
+
+    def _leaving(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
+        def left(module: nn.Module, args: Any, output: Any) -> Any:
+            del module, args
+            if leave is None:
+                return output
+            before = self._modes.pop() if self._modes else False
+            torch.set_grad_enabled(False)
+            try:
+                if output is None:  # an exception is on its way
+                    return None
+                return leave(bounds, bounds.parameters(self.plan.model), output)
+            finally:
+                torch.set_grad_enabled(before)
+                torch.clear_autocast_cache()  # the graphs of the weights cast in this unit are gone
+
+        return left
+
+    def _begin_head(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        del module
+        if self._in_head:
+            return None
+        self._in_head = True
+        torch.set_grad_enabled(True)
+        args, kwargs = _cut(args), _cut(kwargs)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self._features = tensors[0] if tensors else None
+        return args, kwargs
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """Return what a model makes of a tensor, a tuple of arguments or a mapping of keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def _cut(values: Any, *, clone: bool = False) -> Any:
+    """Return the same without graphs: detached tensors, or copies."""
+
+    def one(tensor: Tensor) -> Tensor:
+        detached = tensor.detach() if tensor.requires_grad else tensor
+        return detached.clone() if clone else detached
+
+    if isinstance(values, Tensor):
+        return one(values)
+    if type(values) is tuple and all(isinstance(value, Tensor) for value in values):
+        return tuple(map(one, values))
+    return tree_map_only(Tensor, one, values) if values else values

@@ -1,0 +1,238 @@
+"""The contract of a learning rule that trains any network through a Learner.
+
+z (m × n, m × n × h × w, …)  activity of a unit for m samples, channels (or features) on axis 1
+error (shape of z)           dL/dz, the rule's closed form at that activity
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from infohebb.errors import MismatchError
+from infohebb.functional import convolution, plasticity
+from infohebb.functional.readout import cross_entropy, mean_squared_error
+from infohebb.networks.unit import Unit
+from infohebb.rules.base import Targets
+
+Shared = Literal["groups", "samples", "classes"]
+Loss = Literal["cross_entropy", "mean_squared_error"]
+
+
+@dataclass(frozen=True)
+class Locality:
+    """What a rule's weight changes may depend on beyond the unit's own input and output; the contract suite tests it.
+
+    `weight_transport`: the value of weights elsewhere. `global_error`: what happens downstream of the unit.
+    `update_locking`: a unit learns only after the units above it have been computed. `shared`: which signals all
+    neurons of a unit receive, by their size: numbers per sample and group of neurons ("groups"), per pair of samples
+    ("samples"), per sample and class ("classes").
+    """
+
+    weight_transport: bool = False
+    global_error: bool = False
+    update_locking: bool = False
+    shared: frozenset[Shared] = frozenset()
+
+
+class Signal(NamedTuple):
+    """What `signal` returns: `shared` (m × numbers) is gathered over processes, `own` stays with the unit's samples."""
+
+    shared: Tensor | None = None
+    own: Any = None
+
+
+class LocalError(NamedTuple):
+    """The error at a unit's activity, and the two factors that it is the product of.
+
+    `third_factor`: (m × groups), (m × m) or (m × classes), as `shared` says; None where a neuron's error needs no
+    signal from other neurons. `post`: each neuron's own factor, shaped like z, or (classes × …) fixed weights. `error`:
+    dL/dz, shaped like z. `terms`: numbers to report, among them "objective". `gradients`: dL/d of the rule's own
+    parameters, by their name in the rule.
+    """
+
+    third_factor: Tensor | None
+    post: Tensor
+    error: Tensor
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+    shared: Shared = "groups"
+    gradients: Mapping[str, Tensor] = MappingProxyType({})
+
+
+def product_of_factors(error: LocalError) -> Tensor:
+    """Return third factor × postsynaptic factor, shaped like the error: what the error of a local rule must equal.
+
+    Per group: each neuron's factor times its group's number. Per sample or class: a weighted sum of the rows of `post`,
+    with the same weights for all neurons; of a map that a classifier averages over windows, shared by their places.
+    """
+    if error.third_factor is None:
+        return error.post
+    if error.shared == "groups":
+        return plasticity.modulate(error.third_factor, error.post).view(error.error.shape)
+    weighted = (error.third_factor @ error.post.flatten(1)).unflatten(1, error.post.shape[1:])
+    return convolution.spread_over(weighted, error.error.shape)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step lets one see; nothing in it carries a graph.
+
+    `loss`: the label loss at the network's output, mean over the batch; None for a learner without a head whose rule
+    needs no label loss. `logits` (m × outputs) and `targets` of the batch. `terms`: numbers by unit, such as
+    step.terms["layers.0"]["objective"]. `waiting`: there was nothing to learn yet.
+    """
+
+    loss: Tensor | None
+    logits: Tensor | None
+    targets: Tensor
+    terms: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    waiting: bool = False
+
+    @property
+    def correct(self) -> Tensor | None:
+        """Which samples are classified correctly, (m) booleans; None for continuous targets or without logits."""
+        if self.logits is None or self.targets.is_floating_point():
+            return None
+        return self.logits.argmax(-1) == self.targets
+
+
+class Output(NamedTuple):
+    """The network's output: `logits` with the graph that reaches what the walk left connected, and the head's input."""
+
+    logits: Tensor
+    features: Tensor | None
+
+
+class Walk(Protocol):
+    """One pass of a batch through the network, as a Learner offers it to a rule's `backward`."""
+
+    units: list[Unit]
+    classes: int | None
+    has_head: bool
+    terms: dict[str, Mapping[str, Tensor]]
+
+    def local(self, learn: Callable[[Unit, Tensor], LocalError | None]) -> Output:
+        """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
+        ...
+
+    def cut(self) -> tuple[Output, list[tuple[Unit, Tensor]]]:
+        """Run the network with each unit on a graph of its own; return its output, and each unit's output.
+
+        A unit that was called several times is listed as often.
+        """
+        ...
+
+    def frozen(self) -> Output:
+        """Run the network without graphs below the head."""
+        ...
+
+    def whole(self) -> Output:
+        """Run the network on one graph."""
+        ...
+
+    def send(self, output: Tensor, error: Tensor, value: Tensor | None = None) -> None:
+        """Send dL/d(output) back to the parameters that output depends on; `value` is L, None if it has none."""
+        ...
+
+
+class LearningRule(nn.Module, ABC):
+    """How a network's weights change: fills `.grad`, never steps. A module: its own weights and memories are saved.
+
+    A constructor has a default for each argument and only stores. `needs_units` says whether the rule must know the
+    units of a network; `trains_units` whether it trains them, or the head alone.
+    """
+
+    consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
+    locality: Locality = Locality()
+    needs_units: ClassVar[bool] = True
+    trains_units: ClassVar[bool] = True
+
+    def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
+        """Check settings against the units, and allocate what depends on their shapes.
+
+        `head` holds the head's parameters: what is allocated goes to their device. Raises MismatchError.
+        """
+        del units, head, classes
+
+    def reset(self) -> None:
+        """Forget what `setup` has allocated: called before it when the rule is given another network."""
+
+    @abstractmethod
+    def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
+        """Fill `.grad` by one pass of the batch; `inputs` (m × ...) in the precision of the rule's arithmetic."""
+
+    def before_step(self, parameters: Iterable[Parameter]) -> None:
+        """Change gradients just before the optimizer's step. A rule that overrides it needs `Learner.bind`."""
+        del parameters
+
+    def monitor(self, model: nn.Module, inputs: Any, targets: Targets) -> dict[str, dict[str, float]]:
+        """Return numbers to follow over training, by measure and layer; changes nothing."""
+        del model, inputs, targets
+        return {}
+
+
+class LocalRule(LearningRule):
+    """A rule that states the error at each unit's activity in closed form; the unit's own derivative does the rest.
+
+    Write `error`, and `context` and `signal` where it needs them. All three run under no_grad.
+    """
+
+    def context(self, inputs: Tensor, targets: Targets, classes: int | None, /) -> Any:
+        """Return what is computed once per batch and handed to each unit, such as the labels' Gram matrix."""
+        del inputs, targets, classes
+
+    def signal(self, z: Tensor, unit: Unit) -> Signal:
+        """Return what samples share with each other, such as group signals; the default shares nothing."""
+        del z, unit
+        return Signal()
+
+    @abstractmethod
+    def error(self, z: Tensor, signal: Signal, context: Any, unit: Unit) -> LocalError | None:
+        """Return dL/dz of the unit's local objective in closed form; None if the unit has nothing to learn."""
+
+    def readout(self, features: Tensor | None, logits: Tensor, targets: Targets, context: Any) -> tuple[Tensor, Tensor]:
+        """Return the head's loss and its derivative by the logits; the default is the delta rule.
+
+        `features` is what the head received. Cross-entropy for class indices, mean squared error for numbers.
+        """
+        del features, context
+        return label_loss(logits, targets)
+
+    @torch.no_grad()
+    def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
+        """Let each unit learn from its own error while the batch passes, then the head from the label loss."""
+        context = self.context(inputs, targets, walk.classes) if self.trains_units else None
+
+        def learn(unit: Unit, z: Tensor) -> LocalError | None:
+            signal = self.signal(z, unit)
+            if signal.shared is not None:
+                signal = signal._replace(shared=unit.gather(signal.shared))
+            return self.error(z, signal, context, unit)
+
+        output = walk.local(learn) if self.trains_units else walk.frozen()
+        logits = output.logits.detach()
+        if not walk.has_head:
+            return Step(None, logits, targets, walk.terms)
+        loss, error = self.readout(output.features, logits, targets, context)
+        walk.send(output.logits, error, loss)
+        return Step(loss, logits, targets, walk.terms)
+
+
+def label_loss(logits: Tensor, targets: Targets, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
+    """Return the label loss, mean over the batch, and its derivative by the logits (m × outputs).
+
+    Without a `loss` named it is cross-entropy for class indices and the mean squared error for numbers.
+    Raises MismatchError for cross-entropy with numbers.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    continuous = targets.is_floating_point()
+    if continuous and loss == "cross_entropy":
+        raise MismatchError("cross-entropy needs class labels, not numbers; use loss='mean_squared_error'")
+    squared = continuous or loss == "mean_squared_error"
+    value, error = (mean_squared_error if squared else cross_entropy)(logits, targets)
+    return value, error
