@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from infohebb.rules.contract import LocalError
 
 
+@runtime_checkable
 class Sender(Protocol):
     """Takes errors at outputs; `keeps_graphs` says whether the graphs of units must outlive them."""
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,7 @@ class Output(NamedTuple):
     features: Tensor | None
 
 
+@runtime_checkable
 class Walk(Protocol):
     """One pass of a batch through the network, as a Learner offers it to a rule's `backward`."""
 
