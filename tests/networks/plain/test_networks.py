@@ -219,8 +219,9 @@ def test_sizes_are_in_its_repr():
     ("settings", "error", "message"),
     [
         ({"nonlinearity": "leaky_rely"}, UnknownNameError, "'leaky_rely'; did you mean 'leaky_relu'"),
-        ({"nonlinearity": nn.GELU()}, MismatchError, r"nonlinearity GELU\(.*makes a module for each layer"),
-        ({"nonlinearity": list}, MismatchError, r"nonlinearity returns \[\]"),
+        ({"nonlinearity": nn.GELU()}, MismatchError, r"nonlinearity GELU\(…\) must be a name"),
+        ({"nonlinearity": list}, MismatchError, r"nonlinearity list returns \[\]; it must be a name"),
+        ({"nonlinearity": torch.relu}, MismatchError, "nonlinearity relu must be a name"),
         ({"slope": 0.0}, MismatchError, "slope 0.0 of leaky ReLU: give a number above 0, or take relu for 0"),
         ({"slope": float("inf")}, MismatchError, "slope inf"),
         ({"norm_epsilon": 0.0}, MismatchError, "norm_epsilon 0.0"),

@@ -78,14 +78,14 @@ def check_groups(groups: int, neurons: int) -> None:
 
 
 def divisive_norm(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0, dim: int = 1) -> Activity:
-    """Return r = zc / u^power in the shape of z; arguments as those of DivisiveNorm.  [KIB eq. 17]"""
-    if z.dtype == torch.float16:  # whose sums of squares would overflow
-        return divisive_norm(z.float(), groups, power, delta, dim).half()
+    """Return r = zc / u^power in the shape and type of z; arguments as those of DivisiveNorm.  [KIB eq. 17]"""
     dim = dim % z.dim()
+    wide = z.float() if z.dtype == torch.float16 else z  # float16 overflows in the sum of squares
     if z.dim() > 2 and z.shape[dim] % groups == 0:
-        return _normalise_channels(z, groups, power, delta, dim)
-    first = z.movedim(dim, 1)
-    return _normalise_blocks(first, groups, power, delta).movedim(1, dim)
+        normalised = _normalise_channels(wide, groups, power, delta, dim)
+    else:
+        normalised = _normalise_blocks(wide.movedim(dim, 1), groups, power, delta).movedim(1, dim)
+    return normalised.to(z.dtype)  # autocast takes sums and powers in float32
 
 
 def _normalise_blocks(z: Activity, groups: int, power: float, delta: float) -> Activity:

@@ -23,6 +23,10 @@ ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {  # the argument is the 
     "silu": lambda _: nn.SiLU(),
 }
 INCREASING = ("leaky_relu", "relu", "selu", "tanh", "identity")  # a maximum may be taken before them, at less cost
+MAKE_MODULES = (
+    "must be a name, such as 'relu', or a callable without arguments that returns a new module for each layer, such as "
+    "torch.nn.GELU"
+)
 
 Nonlinearity = str | Callable[[], nn.Module]
 Settings = DivisiveNorm | Mapping[str, Any] | None
@@ -53,6 +57,8 @@ class Layer(nn.Module):
 
     `activity` is the unit: linear or conv, then norm, pool, activation, layer_norm, as far as there are any. A linear
     layer flattens each sample that it receives. The shapes are those of one sample, without the batch axis.
+    Activations overwrite what they receive where torch can, which saves memory and time. Torch then refuses a full
+    backward hook on linear, conv or norm; take a hook of the output tensor instead.
     Raises GroupingError where the groups of the divisive norm do not divide the output.
     """
 
@@ -152,23 +158,30 @@ class LayerFactory:
     def _activation(self) -> nn.Module:
         if isinstance(self.nonlinearity, str):
             return ACTIVATIONS[self.nonlinearity](self.slope)
-        made = self.nonlinearity()
+        try:
+            made = self.nonlinearity()
+        except TypeError as error:
+            raise MismatchError(f"nonlinearity {_name(self.nonlinearity)} {MAKE_MODULES}") from error
         if not isinstance(made, nn.Module):
-            raise MismatchError(f"nonlinearity returns {made!r}; give a name or a callable that returns an nn.Module")
+            raise MismatchError(f"nonlinearity {_name(self.nonlinearity)} returns {_name(made)}; it {MAKE_MODULES}")
         return made
 
 
 def check_nonlinearity(nonlinearity: Nonlinearity, slope: float) -> None:
     """Raise UnknownNameError for a name that does not exist, MismatchError for anything else that is not allowed."""
     if isinstance(nonlinearity, nn.Module) or not (isinstance(nonlinearity, str) or callable(nonlinearity)):
-        raise MismatchError(
-            f"nonlinearity {nonlinearity!r}: give a name, or a callable that makes a module for each layer, such as "
-            "torch.nn.GELU"
-        )
+        raise MismatchError(f"nonlinearity {_name(nonlinearity)} {MAKE_MODULES}")
     if isinstance(nonlinearity, str) and nonlinearity not in ACTIVATIONS:
         raise unknown_name("nonlinearity", nonlinearity, ACTIVATIONS)
     if nonlinearity == "leaky_relu" and (not is_number(slope) or slope <= 0):
         raise MismatchError(f"slope {slope!r} of leaky ReLU: give a number above 0, or take relu for 0")
+
+
+def _name(given: object) -> str:
+    """Return a short name of what was given: modules have representations of many lines."""
+    if isinstance(given, nn.Module):
+        return f"{type(given).__name__}(…)"
+    return getattr(given, "__name__", None) or repr(given)
 
 
 def divisive_norm_of(settings: Settings) -> DivisiveNorm | None:
