@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         SignSymmetry,
     )
     from infohebb.rules.contract import LocalError, Locality, LocalRule, Signal, Step
+    from infohebb.testing import check_rule
     from infohebb.training import evaluate, predict, train
 
 __version__ = "0.1.0"
@@ -83,6 +84,7 @@ _HOME = {
     "Step": "infohebb.rules.contract",
     "Unit": "infohebb.networks.unit",
     "alone": "infohebb.networks",
+    "check_rule": "infohebb.testing",
     "evaluate": "infohebb.training",
     "from_sequential": "infohebb.networks",
     "load_network": "infohebb.experiments.build",
@@ -128,6 +130,7 @@ __all__ = [
     "Step",
     "Unit",
     "alone",
+    "check_rule",
     "evaluate",
     "from_sequential",
     "load_network",

@@ -77,6 +77,7 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
     """
 
     broadcasts = frozenset({"third_factor", "pair_factor", "layer_mean", "layer_factors"})
+
     def __init__(
         self,
         kernel: str | Kernel = "gaussian",
