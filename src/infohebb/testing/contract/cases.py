@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from infohebb.errors import MismatchError
 from infohebb.learner import LayerRecord, Learner
 from infohebb.learner.walk import Plan
 from infohebb.rules.contract import LearningRule, Step
@@ -16,6 +17,7 @@ from infohebb.testing.contract.networks import CLASSES, IMAGE, Example
 from infohebb.training.seeding import seeded
 
 SAMPLES = 6
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
 LONGEST_WAIT = 64  # calls of `backward`
 Make = Callable[[], LearningRule]
 
@@ -30,12 +32,16 @@ class Part(NamedTuple):
 
 @dataclass
 class Case:
-    """A learner and a batch; `random_states` holds that of torch's generator after each call of `backward`."""
+    """A learner and a batch.
+
+    `random_states` holds that of torch's generator after each call of `backward`, `given` what the last call was given.
+    """
 
     learner: Learner
     inputs: Any
     targets: Tensor
     calls: int = 0
+    given: tuple[Any, Tensor] | None = None
     random_states: list[Tensor] = field(default_factory=list)
 
     @property
@@ -71,7 +77,7 @@ class Case:
         """
         for call in range(LONGEST_WAIT):
             self.clear()
-            inputs, targets = self.batch(order)
+            inputs, targets = self.given = self.batch(order)
             with seeded(1000 * seed + call):
                 step = self.learner.backward(inputs, targets)
                 self.random_states.append(torch.get_rng_state())
@@ -125,9 +131,14 @@ Build = Callable[[], Case]
 
 
 def build_case(make_rule: Make, example: Example) -> Case:
-    """Return rule, network and batch in float64, drawn from one seed: the same each time."""
+    """Return rule, network and batch in float64, drawn from one seed: the same each time.
+
+    Raises MismatchError, GroupingError for a network that the rule cannot train.
+    """
     with seeded(0):
         model, rule = example.make().double(), make_rule()
+        if rule.consumes in ("sample", "time_step") and any(isinstance(m, BATCH_NORM) for m in model.modules()):
+            raise MismatchError(f"batch norm needs a batch, but {type(rule).__name__} consumes one sample at a time")
         inputs = torch.randn(SAMPLES, *IMAGE, dtype=torch.float64)
         learner = Learner(model, rule, example.units, example.head, example=inputs)
         return Case(bound(learner), inputs, torch.arange(SAMPLES) % CLASSES)

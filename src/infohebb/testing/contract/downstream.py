@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infohebb.learner import LayerRecord
+from infohebb.learner.records import RECORDED
+from infohebb.learner.walk import call
 from infohebb.rules.contract import product_of_factors
 from infohebb.testing.contract.cases import Build, Case, Part, close, first_difference, submodule
 from infohebb.testing.contract.probing import Probe, draw_parameters, probe_units, with_third_factor_of
@@ -47,12 +49,12 @@ def learning_does_not_wait(build: Build) -> None:
 
 def _unit_that_knows_weights(build: Build) -> str | None:
     """Return a parameter, or a unit, whose update changes with weights elsewhere that no activity shows."""
-    case = build()
-    records = case.record_and_step()
+    case, received = build(), layer_inputs(build())
+    case.step_twice()
     gradients = case.gradients()
     for part in case.parts():
         changed = build()
-        if _change_silently(changed, part, records):
+        if _change_silently(changed, part, received):
             changed.step_twice()
             elsewhere = frozenset(gradients) - part.parameters - _of_rule(gradients)
             if different := first_difference(gradients, changed.gradients(), elsewhere):
@@ -80,14 +82,33 @@ def _unit_that_knows_the_rules_weights(build: Build) -> str | None:
     return found[0] if found else None
 
 
-def _change_silently(case: Case, part: Part, records: dict[str, LayerRecord]) -> bool:
+def layer_inputs(case: Case) -> dict[str, Tensor]:
+    """Return what each Linear and convolution of the network receives of all samples, by its name."""
+    received: dict[str, Tensor] = {}
+    hooks = []
+    for name, module in case.learner.model.named_modules():
+        if isinstance(module, RECORDED):
+            hooks.append(module.register_forward_pre_hook(partial(_keep, received, name)))
+    with seeded(0), torch.no_grad():
+        call(case.learner.model, case.inputs)
+    for hook in hooks:
+        hook.remove()
+    return received
+
+
+def _keep(received: dict[str, Tensor], name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    del module
+    received[name] = args[0].clone()
+
+
+def _change_silently(case: Case, part: Part, received: dict[str, Tensor]) -> bool:
     """Change weights of a part in directions that its inputs do not show; return whether there are such."""
-    names = [name for name in records if f"model.{name}.weight" in part.parameters]
+    names = [name for name in received if f"model.{name}.weight" in part.parameters]
     changed = False
     with seeded(5), torch.no_grad():
         for name in names:
             module = submodule(case, name)
-            seen = seen_by(module, records[name].input)
+            seen = seen_by(module, received[name])
             if seen is None or seen.shape[1] <= len(seen):
                 continue
             weight = module.get_parameter("weight").flatten(1)  # a view

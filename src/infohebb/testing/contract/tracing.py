@@ -43,9 +43,9 @@ class Trace:
 
 
 def trace_units(case: Case, seed: int = 2000) -> dict[str, Trace]:
-    """Run the network once; return each unit's trace, by the unit's name. Moves statistics of batch norms."""
+    """Run the network once, on what the last step was given; return each unit's trace, by the unit's name."""
     model, traces, handles = case.learner.model, {}, []
-    inputs, _ = case.batch()
+    inputs, targets = case.given or case.batch()
     try:
         for bounds in case.plan.selection.units:
             trace = Trace(weight_layers(case, bounds))
@@ -54,7 +54,7 @@ def trace_units(case: Case, seed: int = 2000) -> dict[str, Trace]:
             handles.append(first.register_forward_pre_hook(_entering(bounds.unit.name), with_kwargs=True))
             for name, layer in trace.layers.items():
                 handles.append(layer.register_forward_hook(_keeping(name, trace)))
-            handles.append(last.register_forward_hook(_leaving(case, bounds, trace)))
+            handles.append(last.register_forward_hook(_leaving(case, bounds, trace, len(targets))))
         with seeded(seed), draws(), torch.enable_grad():
             call(model, inputs)
     finally:
@@ -96,11 +96,11 @@ def _keeping(name: str, trace: Trace) -> Callable[..., Any]:
     return keep
 
 
-def _leaving(case: Case, bounds: Bounds, trace: Trace) -> Callable[..., Any]:
+def _leaving(case: Case, bounds: Bounds, trace: Trace, samples: int) -> Callable[..., Any]:
     def leave(module: nn.Module, args: Any, output: Any) -> Any:
         del module, args
-        name, targets = bounds.unit.name, case.batch()[1]
-        activity = check_activity(name, output, case.plan.activities.get(name), len(targets))
+        name = bounds.unit.name
+        activity = check_activity(name, output, case.plan.activities.get(name), samples)
         modules = [case.learner.model.get_submodule(each) for each in bounds.modules]
         trace.axis = channel_axis(modules, activity)
         trace.activities.append(activity)
