@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from infohebb.errors import MismatchError
 from infohebb.learner.borders import check_activity, check_graph, check_logits, check_norm_axis, without_autocast
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.selection import Bounds, Selection, trainable
+from infohebb.learner.selection import NORMS, Bounds, Selection, trainable
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
@@ -58,6 +58,8 @@ class Pass:
         self._normalised: dict[int, tuple[Tensor, Tensor]] = {}  # by the norm: what it will receive, and return
         self._features: Tensor | None = None
         self._in_head = False
+        self._strays = stray_norms(plan) if check else []  # divisive norms of which it is not known what they follow
+        self._seen: list[tuple[str, Any]] = []  # activities that they may receive
         self._forwards: list[tuple[nn.Module, Any]] = []  # modules whose forward is another one, and their own if any
         self._modes: list[bool] = []
 
@@ -72,6 +74,8 @@ class Pass:
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
                 normalised = self._learn(bounds, parameters, z, learn)
+                if self._strays:
+                    self._seen.append((bounds.unit.name, onwards))
                 if normalised is not None and isinstance(onwards, Tensor) and not self.sender.keeps_graphs:
                     self._normalised[id(bounds.unit.divisive_norm)] = (onwards, normalised.to(onwards.dtype))
             return onwards
@@ -194,6 +198,7 @@ class Pass:
             for name in self.plan.selection.head:
                 module = model.get_submodule(name)
                 handles.append(module.register_forward_pre_hook(self._begin_head, prepend=True, with_kwargs=True))
+            handles += [norm.register_forward_pre_hook(self._met_stray) for norm in self._strays]
             self._replace_forwards()
             with draws():
                 yield
@@ -206,6 +211,17 @@ class Pass:
                     vars(module)["forward"] = forward
             self._forwards.clear()
             torch.set_grad_enabled(before)
+
+    def _met_stray(self, module: nn.Module, args: Any) -> None:
+        del module
+        received = {t.untyped_storage()._cdata for t in tree_leaves(args) if isinstance(t, Tensor)}
+        for name, activity in self._seen:
+            storages = {t.untyped_storage()._cdata for t in tree_leaves(activity) if isinstance(t, Tensor)}
+            if received & storages:
+                raise MismatchError(
+                    f"a divisive norm follows unit {name}, whose groups the rule should take: give "
+                    "Learner(..., example=x), a batch or the shape of one sample"
+                )
 
     def _replace_forwards(self) -> None:
         """Have compiled modules run their compiled forwards, and norms return what rules have computed already."""
@@ -273,6 +289,19 @@ class Pass:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._features = tensors[0] if tensors else None
         return args, kwargs
+
+
+def stray_norms(plan: Plan) -> list[nn.Module]:
+    """Return the divisive norms outside of units that are known to follow none."""
+    known = {id(bounds.unit.divisive_norm) for bounds in plan.selection.units}
+    inside = {
+        id(module)
+        for bounds in plan.selection.units
+        for name in bounds.modules
+        for module in plan.model.get_submodule(name).modules()
+    }
+    norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
+    return [norm for norm in norms if id(norm) not in known | inside]
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
