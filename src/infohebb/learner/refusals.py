@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import EmptyBatchError, MismatchError
 from infohebb.learner.borders import is_autocast_on
-from infohebb.learner.walk import Plan
+from infohebb.learner.plan import Plan
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
 
