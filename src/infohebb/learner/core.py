@@ -108,7 +108,7 @@ class Learner(nn.Module):
         `scaler.get_scale()` of a GradScaler. Raises MismatchError, LabelError, EmptyBatchError.
         """
         if not accumulate:
-            check_no_gradients(self)
+            check_no_gradients(self.model, self.rule)
         return self._step(inputs, targets, Immediate(scale))
 
     def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:

@@ -36,6 +36,8 @@ class Pass:
         self.units = [bounds.unit for bounds in plan.selection.units]
         self.classes, self.has_head = plan.classes, bool(plan.selection.head)
         self.terms: dict[str, Mapping[str, Tensor]] = {}
+        self.parameters = [bounds.parameters(plan.model) for bounds in plan.selection.units]
+        self.head = trainable(plan.model, plan.selection.head)
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
         self._norms = FollowingNorms(plan, check=check)
@@ -84,7 +86,7 @@ class Pass:
         torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
         with draws(), torch.enable_grad():
             logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
-        self._origins[id(logits)] = (logits, self._all_parameters(), "the network's output")
+        self._origins[id(logits)] = (logits, trainable(self.plan.model, [""]), "the network's output")
         return Output(logits, None)
 
     def send(self, output: Tensor, error: Tensor, value: Tensor | None = None) -> None:
@@ -146,9 +148,6 @@ class Pass:
         with torch.enable_grad():  # what picks the activity out of the output belongs to the unit
             return check_activity(unit.name, output, self.plan.activities.get(unit.name), self.samples)
 
-    def _all_parameters(self) -> list[Parameter]:
-        return [parameter for parameter in self.plan.model.parameters() if parameter.requires_grad]
-
     def _run(self) -> Output:
         logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
         if self._uncalled:
@@ -156,8 +155,7 @@ class Pass:
             raise MismatchError(f"unit {names} was not called by the model's forward; leave it out of units")
         if self.has_head and not self._in_head:
             raise MismatchError(f"the head {', '.join(self.plan.selection.head)} was not called by the model's forward")
-        head = trainable(self.plan.model, self.plan.selection.head)
-        self._origins[id(logits)] = (logits, head, "the head")
+        self._origins[id(logits)] = (logits, self.head, "the head")
         return Output(logits, self._features)
 
     @contextlib.contextmanager
@@ -212,7 +210,7 @@ class Pass:
             try:
                 if output is None:  # an exception is on its way
                     return None
-                return leave(bounds, bounds.parameters(self.plan.model), output)
+                return leave(bounds, self.parameters[bounds.unit.place], output)
             finally:
                 torch.set_grad_enabled(before)
                 torch.clear_autocast_cache()  # the graphs of the weights cast in this unit are gone
