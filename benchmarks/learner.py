@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from infohebb import Backprop, KernelizedBottleneck, Learner
 from infohebb.networks import MLP, ConvNet, plain
-from infohebb.networks.convnet import CHANNELS
 from infohebb.training.devices import keep_freed_memory
 from memory import LiveStorage
 from steps import training_step

@@ -60,9 +60,9 @@ def gradients(module):
 
 
 def largest_difference(ones, others):
-    """Relative to each gradient's largest entry, or a millionth of the largest of all."""
+    """Relative to each gradient's largest entry, or a thousandth of the largest of all."""
     assert ones.keys() == others.keys()
-    floor = 1e-6 * max(float(g.abs().max()) for g in others.values())
+    floor = 1e-3 * max(float(g.abs().max()) for g in others.values())
     return max(
         float((ones[name] - others[name]).abs().max()) / max(float(others[name].abs().max()), floor) for name in ones
     )

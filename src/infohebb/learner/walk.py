@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,34 +10,18 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from infohebb.errors import MismatchError
-from infohebb.learner.borders import check_activity, check_graph, check_logits, without_autocast
+from infohebb.learner.borders import check_activity, check_graph, check_logits, check_norm_axis, without_autocast
+from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.selection import Bounds, Selection, trainable
+from infohebb.learner.plan import Plan, call
+from infohebb.learner.selection import Bounds, trainable
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
-from infohebb.rules.contract import LearningRule, LocalError, Output
+from infohebb.rules.contract import LocalError, Output
 
 Learn = Callable[[Unit, Tensor], LocalError | None]
 Leave = Callable[[Bounds, list[Parameter], Any], Any]  # a unit, what it trains, what it returned -> what goes on
-Choose = Callable[[Any], Tensor]
-
-
-@dataclass
-class Plan:
-    """What all steps of a learner have in common.
-
-    `activities` holds, by the unit's name, what picks the activity out of its output; `pick` picks the logits out of
-    the network's. `compiled` holds compiled forwards by the module's name.
-    """
-
-    model: nn.Module
-    rule: LearningRule
-    selection: Selection
-    classes: int | None
-    activities: Mapping[str, Choose] = field(default_factory=dict)
-    pick: Choose | None = None
-    compiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 class Pass:
@@ -53,21 +36,27 @@ class Pass:
         self.units = [bounds.unit for bounds in plan.selection.units]
         self.classes, self.has_head = plan.classes, bool(plan.selection.head)
         self.terms: dict[str, Mapping[str, Tensor]] = {}
+        self.parameters = [bounds.parameters(plan.model) for bounds in plan.selection.units]
+        self.head = trainable(plan.model, plan.selection.head)
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
+        self._norms = FollowingNorms(plan, check=check)
         self._features: Tensor | None = None
         self._in_head = False
-        self._modes: list[bool] = []
+        self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
 
     def local(self, learn: Learn) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
             z = self._activity(bounds.unit, output)
+            kept = self.sender.keeps_graphs  # in-place operations further up must not harm graphs that live on
+            onwards = _cut(output, clone=kept)
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
-                self._learn(bounds, parameters, z, learn)
-            return self._onwards(output)
+                normalised = self._learn(bounds, parameters, z, learn)
+                self._norms.expect(bounds.unit, onwards, None if kept else normalised)
+            return onwards
 
         with self._hooks(leave, at_output=False), torch.no_grad():
             return self._run()
@@ -94,9 +83,10 @@ class Pass:
 
     def whole(self) -> Output:
         """Run the network on one graph."""
+        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
         with draws(), torch.enable_grad():
             logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
-        self._origins[id(logits)] = (logits, self._all_parameters(), "the network's output")
+        self._origins[id(logits)] = (logits, trainable(self.plan.model, [""]), "the network's output")
         return Output(logits, None)
 
     def send(self, output: Tensor, error: Tensor, value: Tensor | None = None) -> None:
@@ -106,28 +96,38 @@ class Pass:
             self._check(place, parameters, output)
             self.sender.send(output, error, parameters, value, place)
 
-    def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> None:
-        """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative."""
+    def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> Tensor | None:
+        """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative.
+
+        Returns the divisively normalised activity if the rule has it.
+        """
         unit, detached = bounds.unit, z.detach()
         detached = detached if detached.dtype == torch.float64 else detached.float()
         axis = 1 if z.dim() < 3 else channel_axis([self.plan.model.get_submodule(n) for n in bounds.modules], z)
+        check_norm_axis(unit, axis, z)
         detached = detached if axis == 1 else detached.movedim(axis, 1)
         unit.shape = tuple(detached.shape[1:])
         with torch.no_grad(), without_autocast(z.device.type):
             found = learn(unit, detached)
         if found is None:
-            return
+            return None
         if found.error.shape != detached.shape:
             raise MismatchError(
                 f"{type(self.plan.rule).__name__} gave unit {unit.name} an error of shape {tuple(found.error.shape)} "
                 f"for an activity of {tuple(detached.shape)}; `error` must have the shape of z"
             )
         self._count(unit.name, found.terms)
-        error = found.error if axis == 1 else found.error.movedim(1, axis)
         self.sender.note(unit.name, found, axis)
-        self.sender.send(z, error, parameters, found.terms.get("objective"), unit.name)
         for name, gradient in found.gradients.items():
             self.sender.give(self.plan.rule.get_parameter(name), gradient)
+        error, normalised = (
+            each if each is None or axis == 1 else each.movedim(1, axis) for each in (found.error, found.normalised)
+        )
+        value = found.terms.get("objective")
+        del found  # what it alone holds is free before the unit's derivative allocates
+        assert error is not None
+        self.sender.send(z, error, parameters, value, unit.name)
+        return normalised
 
     def _count(self, name: str, terms: Mapping[str, Tensor]) -> None:
         """Keep a unit's terms; of one that is called several times, their sums."""
@@ -144,16 +144,9 @@ class Pass:
             own = [*parameters, *self.plan.rule.parameters()]
             check_graph(place, output, own, dict(self.plan.model.named_parameters()))
 
-    def _onwards(self, output: Any) -> Any:
-        """What the next unit receives; a copy where graphs live on, so that in-place operations cannot harm them."""
-        return _cut(output, clone=self.sender.keeps_graphs)
-
     def _activity(self, unit: Unit, output: Any) -> Tensor:
-        choose = self.plan.activities.get(unit.name)
-        return check_activity(unit.name, output, choose, self.samples)
-
-    def _all_parameters(self) -> list[Parameter]:
-        return [parameter for parameter in self.plan.model.parameters() if parameter.requires_grad]
+        with torch.enable_grad():  # what picks the activity out of the output belongs to the unit
+            return check_activity(unit.name, output, self.plan.activities.get(unit.name), self.samples)
 
     def _run(self) -> Output:
         logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
@@ -162,8 +155,7 @@ class Pass:
             raise MismatchError(f"unit {names} was not called by the model's forward; leave it out of units")
         if self.has_head and not self._in_head:
             raise MismatchError(f"the head {', '.join(self.plan.selection.head)} was not called by the model's forward")
-        head = trainable(self.plan.model, self.plan.selection.head)
-        self._origins[id(logits)] = (logits, head, "the head")
+        self._origins[id(logits)] = (logits, self.head, "the head")
         return Output(logits, self._features)
 
     @contextlib.contextmanager
@@ -181,15 +173,12 @@ class Pass:
             for name in self.plan.selection.head:
                 module = model.get_submodule(name)
                 handles.append(module.register_forward_pre_hook(self._begin_head, prepend=True, with_kwargs=True))
-            for name, forward in self.plan.compiled.items():
-                vars(model.get_submodule(name))["forward"] = forward
-            with draws():
+            compiled = [(model.get_submodule(name), forward) for name, forward in self.plan.compiled.items()]
+            with replaced(compiled), self._norms.watched(), draws():
                 yield
         finally:
             for handle in handles:
                 handle.remove()
-            for name in self.plan.compiled:
-                vars(model.get_submodule(name)).pop("forward", None)
             torch.set_grad_enabled(before)
 
     def _entering(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
@@ -205,7 +194,7 @@ class Pass:
             self._uncalled.discard(name)
             enter_unit(name)
             if leave is not None:
-                self._modes.append(torch.is_grad_enabled())
+                self._open.append((bounds, torch.is_grad_enabled()))
                 torch.set_grad_enabled(True)
             return _cut(args), _cut(kwargs)
 
@@ -214,14 +203,14 @@ class Pass:
     def _leaving(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
         def left(module: nn.Module, args: Any, output: Any) -> Any:
             del module, args
-            if leave is None:
-                return output
-            before = self._modes.pop() if self._modes else False
+            if leave is None or not self._open or self._open[-1][0] is not bounds:
+                return output  # of a module that several units share, such as an activation
+            _, before = self._open.pop()
             torch.set_grad_enabled(False)
             try:
                 if output is None:  # an exception is on its way
                     return None
-                return leave(bounds, bounds.parameters(self.plan.model), output)
+                return leave(bounds, self.parameters[bounds.unit.place], output)
             finally:
                 torch.set_grad_enabled(before)
                 torch.clear_autocast_cache()  # the graphs of the weights cast in this unit are gone
@@ -238,13 +227,6 @@ class Pass:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._features = tensors[0] if tensors else None
         return args, kwargs
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """Return what a model makes of a tensor, a tuple of arguments or a mapping of keyword arguments."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
 def _cut(values: Any, *, clone: bool = False) -> Any:
