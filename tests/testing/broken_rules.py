@@ -140,7 +140,7 @@ class AllocatesFloat32(Honest):
     """Allocates in single precision, whatever the network's."""
 
     def post(self, z, unit):
-        return z @ torch.eye(z.shape[1])
+        return super().post(z, unit) @ torch.eye(z.shape[1])
 
 
 class Reseeds(Honest):
