@@ -1,6 +1,7 @@
 """Dropout, ordinary and alpha, whose cost is in proportion to the units dropped, not to the units there are."""
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -40,14 +41,15 @@ def _alpha_scale(rate: float) -> float:
     return 1 / math.sqrt((1 - rate) * (1 + rate * SATURATION**2))
 
 
-def strike(x: Values, rate: float) -> Struck:
+def strike(x: Values, rate: float, generator: torch.Generator | None = None) -> Struck:
     """Which units of x are dropped, each with probability `rate`: a mask, but on the CPU their positions.
 
-    Maps count their units pixel by pixel, however they lie in memory, so that a seed drops the same ones.
+    Maps count their units pixel by pixel, however they lie in memory, so that a seed drops the same ones. The numbers
+    come from `generator`, on the device of x, or from torch's global one.
     """
     if x.device.type == "cpu":
-        return random_positions(x.numel(), rate)
-    return torch.rand(x.shape, device=x.device) < rate
+        return random_positions(x.numel(), rate, generator)
+    return torch.rand(x.shape, generator=generator, device=x.device) < rate
 
 
 def _fill_(x: Values, value: float, struck: Struck) -> Values:
@@ -68,18 +70,19 @@ def channels_first(positions: Int64[Tensor, "drops"], shape: torch.Size) -> Int6
     return positions - inside + inside % channels * pixels + inside.div(channels, rounding_mode="floor")
 
 
-def random_positions(count: int, rate: float) -> Int64[Tensor, "drops"]:
+def random_positions(count: int, rate: float, generator: torch.Generator | None = None) -> Int64[Tensor, "drops"]:
     """Positions of the successes of `count` Bernoulli(rate) trials, from the geometric gaps between them."""
     if rate == 0:
         return torch.empty(0, dtype=torch.int64)
     draws = int(count * rate + 6 * math.sqrt(count * rate) + 8)
-    positions = _cumulate(draws, rate, -1)
+    cumulate = _cumulate if generator is None else partial(_cumulate, generator=generator)
+    positions = cumulate(draws, rate, -1)
     while positions[-1] < count - 1:
-        positions = torch.cat([positions, _cumulate(draws, rate, int(positions[-1]))])
+        positions = torch.cat([positions, cumulate(draws, rate, int(positions[-1]))])
     return positions[: int(torch.searchsorted(positions, count))]
 
 
-def _cumulate(draws: int, rate: float, start: int) -> Int64[Tensor, "draws"]:
+def _cumulate(draws: int, rate: float, start: int, generator: torch.Generator | None = None) -> Int64[Tensor, "draws"]:
     """Positions after `start`, a geometric gap apart: ⌈log(1 - v) / log(1 - rate)⌉ for v uniform in [0, 1)."""
-    v = torch.rand(draws, dtype=torch.float64)
+    v = torch.rand(draws, generator=generator, dtype=torch.float64)
     return v.neg_().log1p_().div_(math.log1p(-rate)).ceil_().cumsum(0).add_(start).long()

@@ -1,0 +1,90 @@
+"""Random generators of a training step: what is drawn depends on (seed, unit, how many draws the unit has made).
+
+    with draws(seed):            # one step
+        enter_unit("layers.0")   # what follows is drawn for this unit
+        ...
+
+So a unit draws the same numbers whichever process computes it, and whatever the other units have drawn before.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+SEEDS = 2**63 - 1  # one more than the largest seed
+
+
+class Draws:
+    """The state of one `draws` context: its seed, the unit entered last and how many generators it has asked for."""
+
+    def __init__(self, seed: int | None):
+        self._seed, self._unit, self._count = seed, "", 0
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    @property
+    def seed(self) -> int:
+        """The seed; where none was given, one number of torch's global generator, drawn when it is first needed."""
+        if self._seed is None:
+            self._seed = int(torch.randint(SEEDS, (), dtype=torch.int64, device="cpu"))
+        return self._seed
+
+    def enter(self, unit: str) -> None:
+        """Draw for that unit from now on, from its first draw."""
+        self._unit, self._count = unit, 0
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """Return a generator of that device, seeded for the next draw; a later call seeds the same one anew."""
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        seed = mix(self.seed, self._unit, self._count)
+        self._count += 1
+        return self._generators[device].manual_seed(seed)
+
+
+_current: ContextVar[Draws | None] = ContextVar("infohebb_draws", default=None)
+
+
+@contextmanager
+def draws(seed: int | None = None) -> Iterator[Draws]:
+    """Make all of our modules draw by (seed, unit entered last, number of the draw) inside the context.
+
+    `seed` None takes one number of torch's global CPU generator, so that torch.manual_seed governs what is drawn. That
+    happens at the first draw: a step that draws nothing leaves the global generator alone. Contexts may be nested; the
+    innermost one counts.
+    """
+    state = Draws(seed)
+    token = _current.set(state)
+    try:
+        yield state
+    finally:
+        _current.reset(token)
+
+
+def enter_unit(name: str) -> None:
+    """Draw for the unit of that name from now on, from its first draw; outside `draws` nothing happens."""
+    current = _current.get()
+    if current is not None:
+        current.enter(name)
+
+
+def generator(device: torch.device) -> torch.Generator | None:
+    """Return the generator of the next draw on that device; None stands for torch's global one.
+
+    It is None outside `draws`, on the meta device, and while a CUDA graph is captured: a graph knows only the global
+    generator, whose numbers differ at each replay.
+    """
+    current = _current.get()
+    if current is None or device.type == "meta":
+        return None
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return None
+    return current.generator(device)
+
+
+def mix(seed: int, unit: str, count: int) -> int:
+    """Return a seed that is the same in every process: 63 bits of the BLAKE2 hash of the three."""
+    digest = hashlib.blake2b(f"{seed}/{count}/{unit}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % SEEDS
