@@ -27,8 +27,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         raise MismatchError(f"learner is a {kind}; give infohebb.Learner(model, rule)")
     for name in ("epochs", "batch", "check_every"):
         value = given[name]
-        optional = value is None and name == "check_every"
-        if not optional and not (is_whole(value) and value >= 1):
+        fits = is_whole(value) and int(value) >= 1  # pyright: ignore[reportArgumentType]
+        if not fits and (value is not None or name != "check_every"):
             raise WrongTypeError(f"{name}={value!r}: give a whole number of at least 1")
     clip_norm = given["clip_norm"]
     if clip_norm is not None and not (is_number(clip_norm) and clip_norm > 0):
