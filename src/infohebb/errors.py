@@ -91,11 +91,16 @@ class NonFiniteLossError(RunError):
     """Training produced a loss, an objective or a gradient that is not finite."""
 
 
+LONGEST_LIST = 220  # characters of the names that a message lists
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among `known`, with the nearest one if there is one."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    listed = ", ".join(names)
+    listed = listed if len(listed) <= LONGEST_LIST else f"{listed[:LONGEST_LIST].rpartition(',')[0]}, …"
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
 
 

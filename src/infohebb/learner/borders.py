@@ -10,6 +10,7 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import MismatchError
+from infohebb.networks.unit import Unit
 
 Choose = Callable[[Any], Tensor]
 
@@ -39,6 +40,16 @@ def check_activity(unit: str, output: Any, choose: Choose | None, samples: int) 
     if z.dim() < 2 or z.shape[0] != samples:
         raise MismatchError(f"unit {unit} returns {tuple(z.shape)} for a batch of {samples} samples; {fix}")
     return z
+
+
+def check_norm_axis(unit: Unit, axis: int, z: Tensor) -> None:
+    """Raise MismatchError if the groups of the divisive norm that follows run along another axis than the channels."""
+    along = getattr(unit.divisive_norm, "dim", axis)
+    if z.dim() > 2 and along % z.dim() != axis:
+        raise MismatchError(
+            f"unit {unit.name} has its channels along axis {axis} of {tuple(z.shape)}, but the divisive norm after it "
+            f"groups along axis {along}; give DivisiveNorm(dim={axis if axis == 1 else -1})"
+        )
 
 
 def check_logits(output: Any, pick: Choose | None, samples: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Learner: a rule and any network, trained in any loop."""
 
+import contextlib
 import copy
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from infohebb.learner.senders import AsLoss, Immediate, Sender
 from infohebb.learner.walk import Choose, Pass, Plan
 from infohebb.rules.contract import LearningRule, Step
 
+PER_MODULE = 8  # times that code is made anew for one module: for sizes of batches, and for the last one
 LAST_MODEL: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 
 
@@ -126,7 +128,8 @@ class Learner(nn.Module):
         self._check_bound()
         self._plan.compiled = self._compiled_forwards()
         walk = Pass(self._plan, inputs, len(targets), sender, check=not self._checked)
-        step = self.rule.backward(walk, rows, targets)
+        with self._room_for_code():
+            step = self.rule.backward(walk, rows, targets)
         self._checked = True
         return step
 
@@ -186,6 +189,12 @@ class Learner(nn.Module):
                 name: torch.compile(self.model.get_submodule(name).forward, *args, **kwargs) for name in names
             }
         return self.__dict__["_forwards"]
+
+    def _room_for_code(self) -> contextlib.AbstractContextManager[Any]:
+        """Let torch.compile make code for each unit and batch size, where it would soon give up."""
+        if self._compiled is None:
+            return contextlib.nullcontext()
+        return torch._dynamo.config.patch(recompile_limit=PER_MODULE * len(list(self.model.modules())))
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: compiled code is made anew, and a copy's optimizer is another."""

@@ -28,7 +28,7 @@ def check_rule_type(rule: object) -> None:
 def check_model(model: object) -> None:
     """Raise MismatchError for a model that hooks on submodules cannot reach."""
     if not isinstance(model, nn.Module):
-        raise MismatchError(f"model is {model!r}; give a torch.nn.Module")
+        raise MismatchError(f"model is a {type(model).__name__}; give a torch.nn.Module")
     name = type(model).__name__
     if isinstance(model, torch._dynamo.OptimizedModule) or model._compiled_call_impl is not None:
         raise MismatchError(

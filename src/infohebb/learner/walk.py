@@ -11,9 +11,9 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from infohebb.errors import MismatchError
-from infohebb.learner.borders import check_activity, check_graph, check_logits, without_autocast
+from infohebb.learner.borders import check_activity, check_graph, check_logits, check_norm_axis, without_autocast
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.selection import Bounds, Selection, trainable
+from infohebb.learner.selection import NORMS, Bounds, Selection, trainable
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
@@ -55,8 +55,12 @@ class Pass:
         self.terms: dict[str, Mapping[str, Tensor]] = {}
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
+        self._normalised: dict[int, tuple[Tensor, Tensor]] = {}  # by the norm: what it will receive, and return
         self._features: Tensor | None = None
         self._in_head = False
+        self._strays = stray_norms(plan) if check else []  # divisive norms of which it is not known what they follow
+        self._seen: list[tuple[str, Any]] = []  # activities that they may receive
+        self._forwards: list[tuple[nn.Module, Any]] = []  # modules whose forward is another one, and their own if any
         self._modes: list[bool] = []
 
     def local(self, learn: Learn) -> Output:
@@ -64,10 +68,17 @@ class Pass:
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
             z = self._activity(bounds.unit, output)
+            onwards = _cut(
+                output, clone=self.sender.keeps_graphs
+            )  # in-place operations cannot harm graphs that live on
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
-                self._learn(bounds, parameters, z, learn)
-            return self._onwards(output)
+                normalised = self._learn(bounds, parameters, z, learn)
+                if self._strays:
+                    self._seen.append((bounds.unit.name, onwards))
+                if normalised is not None and isinstance(onwards, Tensor) and not self.sender.keeps_graphs:
+                    self._normalised[id(bounds.unit.divisive_norm)] = (onwards, normalised.to(onwards.dtype))
+            return onwards
 
         with self._hooks(leave, at_output=False), torch.no_grad():
             return self._run()
@@ -106,28 +117,38 @@ class Pass:
             self._check(place, parameters, output)
             self.sender.send(output, error, parameters, value, place)
 
-    def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> None:
-        """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative."""
+    def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> Tensor | None:
+        """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative.
+
+        Returns the divisively normalised activity if the rule has it.
+        """
         unit, detached = bounds.unit, z.detach()
         detached = detached if detached.dtype == torch.float64 else detached.float()
         axis = 1 if z.dim() < 3 else channel_axis([self.plan.model.get_submodule(n) for n in bounds.modules], z)
+        check_norm_axis(unit, axis, z)
         detached = detached if axis == 1 else detached.movedim(axis, 1)
         unit.shape = tuple(detached.shape[1:])
         with torch.no_grad(), without_autocast(z.device.type):
             found = learn(unit, detached)
         if found is None:
-            return
+            return None
         if found.error.shape != detached.shape:
             raise MismatchError(
                 f"{type(self.plan.rule).__name__} gave unit {unit.name} an error of shape {tuple(found.error.shape)} "
                 f"for an activity of {tuple(detached.shape)}; `error` must have the shape of z"
             )
         self._count(unit.name, found.terms)
-        error = found.error if axis == 1 else found.error.movedim(1, axis)
         self.sender.note(unit.name, found, axis)
-        self.sender.send(z, error, parameters, found.terms.get("objective"), unit.name)
         for name, gradient in found.gradients.items():
             self.sender.give(self.plan.rule.get_parameter(name), gradient)
+        error, normalised = (
+            each if each is None or axis == 1 else each.movedim(1, axis) for each in (found.error, found.normalised)
+        )
+        value = found.terms.get("objective")
+        del found  # what it alone holds is free before the unit's derivative allocates
+        assert error is not None
+        self.sender.send(z, error, parameters, value, unit.name)
+        return normalised
 
     def _count(self, name: str, terms: Mapping[str, Tensor]) -> None:
         """Keep a unit's terms; of one that is called several times, their sums."""
@@ -144,13 +165,9 @@ class Pass:
             own = [*parameters, *self.plan.rule.parameters()]
             check_graph(place, output, own, dict(self.plan.model.named_parameters()))
 
-    def _onwards(self, output: Any) -> Any:
-        """What the next unit receives; a copy where graphs live on, so that in-place operations cannot harm them."""
-        return _cut(output, clone=self.sender.keeps_graphs)
-
     def _activity(self, unit: Unit, output: Any) -> Tensor:
-        choose = self.plan.activities.get(unit.name)
-        return check_activity(unit.name, output, choose, self.samples)
+        with torch.enable_grad():  # what picks the activity out of the output belongs to the unit
+            return check_activity(unit.name, output, self.plan.activities.get(unit.name), self.samples)
 
     def _all_parameters(self) -> list[Parameter]:
         return [parameter for parameter in self.plan.model.parameters() if parameter.requires_grad]
@@ -181,16 +198,50 @@ class Pass:
             for name in self.plan.selection.head:
                 module = model.get_submodule(name)
                 handles.append(module.register_forward_pre_hook(self._begin_head, prepend=True, with_kwargs=True))
-            for name, forward in self.plan.compiled.items():
-                vars(model.get_submodule(name))["forward"] = forward
+            handles += [norm.register_forward_pre_hook(self._met_stray) for norm in self._strays]
+            self._replace_forwards()
             with draws():
                 yield
         finally:
             for handle in handles:
                 handle.remove()
-            for name in self.plan.compiled:
-                vars(model.get_submodule(name)).pop("forward", None)
+            for module, forward in self._forwards:
+                vars(module).pop("forward")
+                if forward is not None:
+                    vars(module)["forward"] = forward
+            self._forwards.clear()
             torch.set_grad_enabled(before)
+
+    def _met_stray(self, module: nn.Module, args: Any) -> None:
+        del module
+        received = {t.untyped_storage()._cdata for t in tree_leaves(args) if isinstance(t, Tensor)}
+        for name, activity in self._seen:
+            storages = {t.untyped_storage()._cdata for t in tree_leaves(activity) if isinstance(t, Tensor)}
+            if received & storages:
+                raise MismatchError(
+                    f"a divisive norm follows unit {name}, whose groups the rule should take: give "
+                    "Learner(..., example=x), a batch or the shape of one sample"
+                )
+
+    def _replace_forwards(self) -> None:
+        """Have compiled modules run their compiled forwards, and norms return what rules have computed already."""
+        model = self.plan.model
+        replaced = [(model.get_submodule(name), forward) for name, forward in self.plan.compiled.items()]
+        norms = {id(unit.divisive_norm): unit.divisive_norm for unit in self.units if unit.divisive_norm is not None}
+        replaced += [(norm, self._normalising(norm)) for norm in norms.values()]
+        for module, forward in replaced:
+            self._forwards.append((module, vars(module).get("forward")))
+            vars(module)["forward"] = forward
+
+    def _normalising(self, norm: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the forward of a divisive norm that uses what the rule has computed for this very activity."""
+        forward = norm.forward
+
+        def normalise(activity: Tensor) -> Tensor:
+            received, normalised = self._normalised.pop(id(norm), (None, activity))
+            return normalised if activity is received else forward(activity)
+
+        return normalise
 
     def _entering(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
         name = bounds.unit.name
@@ -238,6 +289,19 @@ class Pass:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._features = tensors[0] if tensors else None
         return args, kwargs
+
+
+def stray_norms(plan: Plan) -> list[nn.Module]:
+    """Return the divisive norms outside of units that are known to follow none."""
+    known = {id(bounds.unit.divisive_norm) for bounds in plan.selection.units}
+    inside = {
+        id(module)
+        for bounds in plan.selection.units
+        for name in bounds.modules
+        for module in plan.model.get_submodule(name).modules()
+    }
+    norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
+    return [norm for norm in norms if id(norm) not in known | inside]
 
 
 def call(model: nn.Module, inputs: Any) -> Any:

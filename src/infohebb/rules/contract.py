@@ -53,7 +53,8 @@ class LocalError(NamedTuple):
     `third_factor`: (m × groups), (m × m) or (m × classes), as `shared` says; None where a neuron's error needs no
     signal from other neurons. `post`: each neuron's own factor, shaped like z, or (classes × …) fixed weights. `error`:
     dL/dz, shaped like z. `terms`: numbers to report, among them "objective". `gradients`: dL/d of the rule's own
-    parameters, by their name in the rule.
+    parameters, by their name in the rule. `normalised`: what the unit's divisive norm will make of z, if the rule has
+    computed just that, so that it need not be computed again.
     """
 
     third_factor: Tensor | None
@@ -62,6 +63,7 @@ class LocalError(NamedTuple):
     terms: Mapping[str, Tensor] = MappingProxyType({})
     shared: Shared = "groups"
     gradients: Mapping[str, Tensor] = MappingProxyType({})
+    normalised: Tensor | None = None
 
 
 def product_of_factors(error: LocalError) -> Tensor:

@@ -149,7 +149,6 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
 
     def error(self, z: Tensor, signal: Signal, context: Grams, unit: Unit) -> LocalError:
         """Return Q z for a plain kernel, F u^(power-1) zc for a grouped one: third × postsynaptic factor."""
-        del unit
         v = signal.shared
         assert v is not None
         inputs = None if context.inputs is None else context.inputs.to(v.dtype)
@@ -159,7 +158,9 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
         grouped, power = signal.own
         third_factor = grouping.group_factor(Q @ v, power, grouped.size)
         post = grouping.normalise_groups(grouped, 1 - power)
-        return LocalError(third_factor, post, plasticity.modulate(third_factor, post), terms)
+        norm = unit.divisive_norm  # `check_grouping` has seen that its groups, power and delta are these
+        normalised = None if norm is None else post
+        return LocalError(third_factor, post, plasticity.modulate(third_factor, post), terms, normalised=normalised)
 
     def fewest_groups(self) -> int:
         """The cosine kernel learns nothing of 2."""

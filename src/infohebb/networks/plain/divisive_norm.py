@@ -20,7 +20,7 @@ Activity = Float[Tensor, "m *features"]
 class DivisiveNorm(nn.Module):
     """Return the activity with each group centred and divided by a power of its variance, sample by sample.
 
-    r = zc / u^power, where zc is z minus its group's mean and u = (delta + Σ zc²) / group size.  [KIB eq. 17]
+    r = zc / u^power, where zc is z minus its group's mean and u = (delta + Σ zc²) / group size.
 
     Args:
         groups: number of groups, 2 or more. Each is a block of consecutive channels with all their positions. Where
@@ -78,7 +78,7 @@ def check_groups(groups: int, neurons: int) -> None:
 
 
 def divisive_norm(z: Activity, groups: int, power: float = 0.2, delta: float = 1.0, dim: int = 1) -> Activity:
-    """Return r = zc / u^power in the shape and type of z; arguments as those of DivisiveNorm.  [KIB eq. 17]"""
+    """Return r = zc / u^power in the shape and type of z; arguments as those of DivisiveNorm."""
     dim = dim % z.dim()
     wide = z.float() if z.dtype == torch.float16 else z  # float16 overflows in the sum of squares
     if z.dim() > 2 and z.shape[dim] % groups == 0:
