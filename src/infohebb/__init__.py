@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import infohebb.training.callbacks as callbacks  # noqa: F401  (loaded by __getattr__)
+    import infohebb.callbacks as callbacks  # noqa: F401  (loaded by __getattr__)
     from infohebb.estimator import LocalClassifier
     from infohebb.experiments.build import load_network
     from infohebb.learner import Learner, suggest_units
@@ -93,7 +93,7 @@ _HOME = {
     "suggest_units": "infohebb.learner",
     "train": "infohebb.training",
 }
-_MODULES = {"callbacks": "infohebb.training.callbacks"}
+_MODULES = ("callbacks",)
 __all__ = [
     "MLP",
     "Backprop",
@@ -145,7 +145,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name on its first use: importing infohebb does not import torch (PEP 562)."""
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
+        return importlib.import_module(f"infohebb.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'infohebb' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

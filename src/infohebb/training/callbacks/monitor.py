@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from infohebb.learner import Learner
 from infohebb.training.batches import SAMPLE, Batch
 from infohebb.training.callbacks.alignment import check_every, chosen_batch
@@ -46,11 +48,12 @@ class Monitor(Callback):
             self._ask(state)
 
     def _ask(self, state: State) -> None:
-        if self.function is not None:
-            found: Mapping[str, Any] = self.function(state.learner)
-        else:
-            assert self._batch is not None
-            found = state.learner.rule.monitor(state.learner.model, *self._batch)
+        with torch.no_grad():
+            if self.function is not None:
+                found: Mapping[str, Any] = self.function(state.learner)
+            else:
+                assert self._batch is not None
+                found = state.learner.rule.monitor(state.learner.model, *self._batch)
         curves = state.history.setdefault("monitor", {"epoch": []})
         if curves["epoch"][-1:] != [state.epoch]:
             curves["epoch"].append(state.epoch)
