@@ -256,8 +256,10 @@ def test_under_autocast_the_weights_of_the_last_step_are_used():
 
 def test_labels_of_numpy_types_are_fine_in_loaders():
     x, y = arrays(20)
-    loader = [(x.numpy(), y.numpy().astype(np.int32)), (x.numpy(), y.tolist())]
-    assert fit(learner(), loader)["samples"] == [40]
+    fixed = x.numpy().astype(">f4")
+    fixed.flags.writeable = False
+    loader = [(x.numpy(), y.numpy().astype(np.int32)), (x.numpy()[::-1], y.tolist()), (fixed, y.numpy()[::-1])]
+    assert fit(learner(), loader)["samples"] == [60]
 
 
 def test_evaluate_and_predict_leave_each_modules_mode():
@@ -271,3 +273,17 @@ def test_evaluate_and_predict_leave_each_modules_mode():
     assert torch.equal(first, second)  # no dropout
     assert same(weights(model), before)
     assert model.training and model[3].training and not model[1].training
+
+
+def test_a_second_fit_binds_the_optimizer_once():
+    class Doubling(infohebb.KernelizedBottleneck):
+        calls = 0
+
+        def before_step(self, parameters):
+            self.calls += 1
+
+    one = learner(Doubling())
+    optimizer = rates(one)
+    for _ in range(2):
+        fit(one, arrays(), optimizer=optimizer)
+    assert one.rule.calls == 6

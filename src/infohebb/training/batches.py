@@ -154,7 +154,8 @@ def check_pair(batch: Any, who: str) -> Batch:
 
 def _as_tensor(values: Any) -> Any:
     if isinstance(values, np.ndarray):
-        return torch.as_tensor(values)
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return torch.from_numpy(np.require(native, requirements=["C", "W"]))
     plain = isinstance(values, (list, tuple)) and values and all(isinstance(v, (int, float)) for v in values)
     return torch.tensor(values) if plain else values
 
@@ -180,9 +181,10 @@ def as_batches(
     """
     if isinstance(data, DataSet):
         return _of_data_set(data, size, home, shuffle, unpack, name)
-    if isinstance(data, tuple) and len(data) == 2 and not all(isinstance(part, tuple) for part in data):
+    of_arrays = isinstance(data, tuple) and not all(isinstance(part, tuple) for part in data)
+    if of_arrays and len(data) == 2:
         return _of_arrays(data, size, home, shuffle, unpack, name)
-    if isinstance(data, tuple) and len(data) == 4:
+    if of_arrays and len(data) == 4:
         raise MismatchError(f"{name} has four parts; give fit(learner, (x, y), (x_validation, y_validation))")
     if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not isinstance(data, Iterable):
         loader = "; a Dataset goes in a DataLoader(dataset, batch_size=...)" if hasattr(data, "__getitem__") else ""
@@ -217,6 +219,13 @@ def as_samples(values: Any, place: str) -> Tensor:
 
     Raises the errors of `infohebb.data.arrays.as_inputs`.
     """
-    given = values if isinstance(values, (Tensor, np.ndarray)) else np.asarray(values)
-    kept = torch.as_tensor(given) if str(given.dtype).removeprefix("torch.") in ("int16", "int32", "int64") else None
-    return as_inputs(values, place) if kept is None or kept.numel() == 0 else kept.detach().long()
+    if isinstance(values, Tensor):
+        whole = values.dtype in (torch.int16, torch.int32, torch.int64)
+        return values.detach().long() if whole and values.numel() else as_inputs(values, place)
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError):  # as_inputs says what is wrong
+        return as_inputs(values, place)
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 1 and array.ndim and array.size:
+        return torch.from_numpy(np.array(array, dtype=np.int64, order="C"))
+    return as_inputs(values, place)
