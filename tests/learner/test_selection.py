@@ -74,6 +74,20 @@ def test_runs_of_children_by_slice():
     assert names(nested, ["body.0:2", "body.2:"])[0] == ["body.0:2", "body.2:5"]
 
 
+def test_an_activation_that_several_units_share():
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Linear(64, 16), relu, nn.Linear(16, 16), relu, nn.Linear(16, 10))
+    assert names(model) == (["0:2", "2:4"], ["4"])
+    assert names(model, [model[0:2], model[2:4]])[0] == ["0:2", "2:4"]
+    apart = nn.Sequential(model[0], nn.ReLU(), model[2], nn.ReLU(), model[4])
+    found = []
+    for each in (model, apart):
+        each.zero_grad()
+        Learner(each, KernelizedBottleneck()).backward(*rows(dtype=torch.float32))
+        found.append(gradients(each))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_networks_of_ours_name_their_own_units():
     model = plain.ConvNet((1, 8, 8), 10, (8, 8), (2,), (16,), divisive_norm={"groups": 4})
     assert names(model) == (["layers.0", "layers.1", "layers.2"], ["readout"])
@@ -105,6 +119,15 @@ def test_an_example_shows_shapes_norms_and_classes():
         )
 
 
+class RootParameter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unit, self.fc, self.pos = nn.Linear(64, 16), nn.Linear(16, 10), nn.Parameter(torch.zeros(16))
+
+    def forward(self, x):
+        return self.fc(self.unit(x) + self.pos)
+
+
 REFUSED = {
     "no units": (
         ResNet,
@@ -123,6 +146,7 @@ REFUSED = {
     "unit inside the head": (ResNet, {"units": ["stem"], "head": ["layers"]}, "no unit holds fc.weight"),
     "unit is the head": (ResNet, {"units": [*BLOCKS, "fc"]}, "unit fc lies inside the head fc"),
     "missing parameters": (ResNet, {"units": ["stem", "layers.0"]}, r"no unit holds layers\.1\..* and \d+ more; add"),
+    "a parameter of the model": (RootParameter, {"units": ["unit"]}, "pos is a parameter of the model itself"),
     "no parameters": (sequential, {"units": ["1"]}, "unit '1' has no parameters to train"),
     "no unit at all": (ResNet, {"units": []}, r"units=\[\] names no unit"),
     "a slice of no sequence": (ResNet, {"units": ["layers.0:2"]}, "only an nn.Sequential has runs of children"),

@@ -13,12 +13,13 @@ from torch.optim import Optimizer
 from infohebb.errors import MismatchError, is_whole
 from infohebb.learner.groups import Value, make_param_groups
 from infohebb.learner.layers import channels_of
+from infohebb.learner.plan import Choose, Plan
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import check_inputs, check_model, check_no_gradients, check_rule_type
 from infohebb.learner.selection import Head, Units, select, trainable
 from infohebb.learner.senders import AsLoss, Immediate, Sender
-from infohebb.learner.walk import Choose, Pass, Plan
+from infohebb.learner.walk import Pass
 from infohebb.rules.contract import LearningRule, Step
 
 PER_MODULE = 8  # times that code is made anew for one module: for sizes of batches, and for the last one
@@ -108,7 +109,7 @@ class Learner(nn.Module):
         `scaler.get_scale()` of a GradScaler. Raises MismatchError, LabelError, EmptyBatchError.
         """
         if not accumulate:
-            check_no_gradients(self)
+            check_no_gradients(self.model, self.rule)
         return self._step(inputs, targets, Immediate(scale))
 
     def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:

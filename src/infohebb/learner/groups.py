@@ -6,8 +6,8 @@ from typing import Any
 from torch.nn import Parameter
 
 from infohebb.errors import MismatchError, is_number, unknown_name
+from infohebb.learner.plan import Plan
 from infohebb.learner.selection import as_expression, trainable
-from infohebb.learner.walk import Plan
 
 Value = float | Mapping[str, Any] | Sequence[float | Mapping[str, Any]]
 ROLES = ("units", "head", "rule")

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 from infohebb.errors import MismatchError, is_whole
 from infohebb.learner.borders import check_activity, check_logits
 from infohebb.learner.layers import channel_axis
+from infohebb.learner.plan import Plan, call
 from infohebb.learner.selection import NORMS
-from infohebb.learner.walk import Plan, call
 
 SAMPLES = 2  # of an example that is a shape
 

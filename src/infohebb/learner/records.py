@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from infohebb.learner.plan import Plan
 from infohebb.learner.refusals import check_inputs
 from infohebb.learner.senders import Recording
-from infohebb.learner.walk import Pass, Plan
+from infohebb.learner.walk import Pass
 from infohebb.rules.contract import LocalError
 
 

@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import EmptyBatchError, MismatchError
 from infohebb.learner.borders import is_autocast_on
-from infohebb.learner.walk import Plan
+from infohebb.learner.plan import Plan
+from infohebb.learner.selection import trainable
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
 
@@ -92,11 +93,12 @@ def _check_dtype(plan: Plan, rows: Tensor) -> None:
     )
 
 
-def check_no_gradients(learner: Any) -> None:
+def check_no_gradients(model: nn.Module, rule: nn.Module) -> None:
     """Raise MismatchError for a parameter that holds a gradient from before."""
-    for name, parameter in learner.named_parameters():
-        if parameter.grad is not None and parameter.requires_grad:
+    for module in (model, rule):
+        if any(parameter.grad is not None for parameter in trainable(module, [""])):
+            named = ((name, p) for name, p in module.named_parameters() if p.requires_grad and p.grad is not None)
             raise MismatchError(
-                f"{name} holds a gradient from before: call optimizer.zero_grad() first, or "
+                f"{next(named)[0]} holds a gradient from before: call optimizer.zero_grad() first, or "
                 "backward(..., accumulate=True) to add to it"
             )

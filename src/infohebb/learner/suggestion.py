@@ -18,7 +18,9 @@ def of_sequential(model: nn.Sequential, head: tuple[str, ...]) -> list[tuple[str
     """
     runs: list[list[str]] = []
     open_unit = False
-    for name, child in model.named_children():
+    for name, child in model._modules.items():  # an activation that several places share is listed at each
+        if child is None:
+            continue
         if any(each == name or each.startswith(f"{name}.") for each in head) or isinstance(child, CLOSES):
             open_unit = False
         elif any(is_weight_layer(module) for module in child.modules()) or (
@@ -53,7 +55,7 @@ def suggest_units(model: nn.Module) -> list[str]:
 
 
 def _slice(model: nn.Sequential, run: tuple[str, ...]) -> str:
-    keys = [key for key, _ in model.named_children()]
+    keys = list(model._modules)
     first = keys.index(run[0])
     return run[0] if len(run) == 1 else f"{first}:{first + len(run)}"
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,33 +11,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from infohebb.errors import MismatchError
 from infohebb.learner.borders import check_activity, check_graph, check_logits, check_norm_axis, without_autocast
+from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.selection import NORMS, Bounds, Selection, trainable
+from infohebb.learner.plan import Plan, call
+from infohebb.learner.selection import Bounds, trainable
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
-from infohebb.rules.contract import LearningRule, LocalError, Output
+from infohebb.rules.contract import LocalError, Output
 
 Learn = Callable[[Unit, Tensor], LocalError | None]
 Leave = Callable[[Bounds, list[Parameter], Any], Any]  # a unit, what it trains, what it returned -> what goes on
-Choose = Callable[[Any], Tensor]
-
-
-@dataclass
-class Plan:
-    """What all steps of a learner have in common.
-
-    `activities` holds, by the unit's name, what picks the activity out of its output; `pick` picks the logits out of
-    the network's. `compiled` holds compiled forwards by the module's name.
-    """
-
-    model: nn.Module
-    rule: LearningRule
-    selection: Selection
-    classes: int | None
-    activities: Mapping[str, Choose] = field(default_factory=dict)
-    pick: Choose | None = None
-    compiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 class Pass:
@@ -53,31 +36,26 @@ class Pass:
         self.units = [bounds.unit for bounds in plan.selection.units]
         self.classes, self.has_head = plan.classes, bool(plan.selection.head)
         self.terms: dict[str, Mapping[str, Tensor]] = {}
+        self.parameters = [bounds.parameters(plan.model) for bounds in plan.selection.units]
+        self.head = trainable(plan.model, plan.selection.head)
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
-        self._normalised: dict[int, tuple[Tensor, Tensor]] = {}  # by the norm: what it will receive, and return
+        self._norms = FollowingNorms(plan, check=check)
         self._features: Tensor | None = None
         self._in_head = False
-        self._strays = stray_norms(plan) if check else []  # divisive norms of which it is not known what they follow
-        self._seen: list[tuple[str, Any]] = []  # activities that they may receive
-        self._forwards: list[tuple[nn.Module, Any]] = []  # modules whose forward is another one, and their own if any
-        self._modes: list[bool] = []
+        self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
 
     def local(self, learn: Learn) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
             z = self._activity(bounds.unit, output)
-            onwards = _cut(
-                output, clone=self.sender.keeps_graphs
-            )  # in-place operations cannot harm graphs that live on
+            kept = self.sender.keeps_graphs  # in-place operations further up must not harm graphs that live on
+            onwards = _cut(output, clone=kept)
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
                 normalised = self._learn(bounds, parameters, z, learn)
-                if self._strays:
-                    self._seen.append((bounds.unit.name, onwards))
-                if normalised is not None and isinstance(onwards, Tensor) and not self.sender.keeps_graphs:
-                    self._normalised[id(bounds.unit.divisive_norm)] = (onwards, normalised.to(onwards.dtype))
+                self._norms.expect(bounds.unit, onwards, None if kept else normalised)
             return onwards
 
         with self._hooks(leave, at_output=False), torch.no_grad():
@@ -105,9 +83,10 @@ class Pass:
 
     def whole(self) -> Output:
         """Run the network on one graph."""
+        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
         with draws(), torch.enable_grad():
             logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
-        self._origins[id(logits)] = (logits, self._all_parameters(), "the network's output")
+        self._origins[id(logits)] = (logits, trainable(self.plan.model, [""]), "the network's output")
         return Output(logits, None)
 
     def send(self, output: Tensor, error: Tensor, value: Tensor | None = None) -> None:
@@ -169,9 +148,6 @@ class Pass:
         with torch.enable_grad():  # what picks the activity out of the output belongs to the unit
             return check_activity(unit.name, output, self.plan.activities.get(unit.name), self.samples)
 
-    def _all_parameters(self) -> list[Parameter]:
-        return [parameter for parameter in self.plan.model.parameters() if parameter.requires_grad]
-
     def _run(self) -> Output:
         logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
         if self._uncalled:
@@ -179,8 +155,7 @@ class Pass:
             raise MismatchError(f"unit {names} was not called by the model's forward; leave it out of units")
         if self.has_head and not self._in_head:
             raise MismatchError(f"the head {', '.join(self.plan.selection.head)} was not called by the model's forward")
-        head = trainable(self.plan.model, self.plan.selection.head)
-        self._origins[id(logits)] = (logits, head, "the head")
+        self._origins[id(logits)] = (logits, self.head, "the head")
         return Output(logits, self._features)
 
     @contextlib.contextmanager
@@ -198,50 +173,13 @@ class Pass:
             for name in self.plan.selection.head:
                 module = model.get_submodule(name)
                 handles.append(module.register_forward_pre_hook(self._begin_head, prepend=True, with_kwargs=True))
-            handles += [norm.register_forward_pre_hook(self._met_stray) for norm in self._strays]
-            self._replace_forwards()
-            with draws():
+            compiled = [(model.get_submodule(name), forward) for name, forward in self.plan.compiled.items()]
+            with replaced(compiled), self._norms.watched(), draws():
                 yield
         finally:
             for handle in handles:
                 handle.remove()
-            for module, forward in self._forwards:
-                vars(module).pop("forward")
-                if forward is not None:
-                    vars(module)["forward"] = forward
-            self._forwards.clear()
             torch.set_grad_enabled(before)
-
-    def _met_stray(self, module: nn.Module, args: Any) -> None:
-        del module
-        received = {t.untyped_storage()._cdata for t in tree_leaves(args) if isinstance(t, Tensor)}
-        for name, activity in self._seen:
-            storages = {t.untyped_storage()._cdata for t in tree_leaves(activity) if isinstance(t, Tensor)}
-            if received & storages:
-                raise MismatchError(
-                    f"a divisive norm follows unit {name}, whose groups the rule should take: give "
-                    "Learner(..., example=x), a batch or the shape of one sample"
-                )
-
-    def _replace_forwards(self) -> None:
-        """Have compiled modules run their compiled forwards, and norms return what rules have computed already."""
-        model = self.plan.model
-        replaced = [(model.get_submodule(name), forward) for name, forward in self.plan.compiled.items()]
-        norms = {id(unit.divisive_norm): unit.divisive_norm for unit in self.units if unit.divisive_norm is not None}
-        replaced += [(norm, self._normalising(norm)) for norm in norms.values()]
-        for module, forward in replaced:
-            self._forwards.append((module, vars(module).get("forward")))
-            vars(module)["forward"] = forward
-
-    def _normalising(self, norm: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Return the forward of a divisive norm that uses what the rule has computed for this very activity."""
-        forward = norm.forward
-
-        def normalise(activity: Tensor) -> Tensor:
-            received, normalised = self._normalised.pop(id(norm), (None, activity))
-            return normalised if activity is received else forward(activity)
-
-        return normalise
 
     def _entering(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
         name = bounds.unit.name
@@ -256,7 +194,7 @@ class Pass:
             self._uncalled.discard(name)
             enter_unit(name)
             if leave is not None:
-                self._modes.append(torch.is_grad_enabled())
+                self._open.append((bounds, torch.is_grad_enabled()))
                 torch.set_grad_enabled(True)
             return _cut(args), _cut(kwargs)
 
@@ -265,14 +203,14 @@ class Pass:
     def _leaving(self, bounds: Bounds, leave: Leave | None) -> Callable[..., Any]:
         def left(module: nn.Module, args: Any, output: Any) -> Any:
             del module, args
-            if leave is None:
-                return output
-            before = self._modes.pop() if self._modes else False
+            if leave is None or not self._open or self._open[-1][0] is not bounds:
+                return output  # of a module that several units share, such as an activation
+            _, before = self._open.pop()
             torch.set_grad_enabled(False)
             try:
                 if output is None:  # an exception is on its way
                     return None
-                return leave(bounds, bounds.parameters(self.plan.model), output)
+                return leave(bounds, self.parameters[bounds.unit.place], output)
             finally:
                 torch.set_grad_enabled(before)
                 torch.clear_autocast_cache()  # the graphs of the weights cast in this unit are gone
@@ -289,26 +227,6 @@ class Pass:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._features = tensors[0] if tensors else None
         return args, kwargs
-
-
-def stray_norms(plan: Plan) -> list[nn.Module]:
-    """Return the divisive norms outside of units that are known to follow none."""
-    known = {id(bounds.unit.divisive_norm) for bounds in plan.selection.units}
-    inside = {
-        id(module)
-        for bounds in plan.selection.units
-        for name in bounds.modules
-        for module in plan.model.get_submodule(name).modules()
-    }
-    norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
-    return [norm for norm in norms if id(norm) not in known | inside]
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """Return what a model makes of a tensor, a tuple of arguments or a mapping of keyword arguments."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
 def _cut(values: Any, *, clone: bool = False) -> Any:
