@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         SignSymmetry,
     )
     from infohebb.rules.contract import LocalError, Locality, LocalRule, Signal, Step
+    from infohebb.testing import check_rule
     from infohebb.training import evaluate, fit, predict, train
 
 __version__ = "0.1.0"
@@ -84,6 +85,7 @@ _HOME = {
     "Step": "infohebb.rules.contract",
     "Unit": "infohebb.networks.unit",
     "alone": "infohebb.networks",
+    "check_rule": "infohebb.testing",
     "evaluate": "infohebb.training",
     "fit": "infohebb.training",
     "from_sequential": "infohebb.networks",
@@ -131,6 +133,7 @@ __all__ = [
     "Step",
     "Unit",
     "alone",
+    "check_rule",
     "evaluate",
     "fit",
     "from_sequential",
