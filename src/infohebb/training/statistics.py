@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from infohebb.learner import Learner
+from infohebb.learner.probing import evaluating
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import Step, label_loss
 from infohebb.training.epoch import Mean
-from infohebb.training.inside import evaluating, logits_of
 
 History = dict[str, Any]
 
@@ -124,7 +124,7 @@ def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[st
     torch.clear_autocast_cache()  # it may hold casts of weights from before the last step
     with evaluating(learner.model):
         for inputs, targets in batches:
-            logits = logits_of(learner, inputs)
+            logits = learner.logits(inputs)
             check_batch(logits, targets, logits.shape[-1])
             continuous, count = targets.is_floating_point(), count + len(targets)
             hits.append((logits - targets).square().mean(-1) if continuous else logits.argmax(-1) == targets)

@@ -1,5 +1,6 @@
 """Alignment: how a rule's gradients lie to those of a reference rule, while a network learns."""
 
+import copy
 import math
 from typing import Any
 
@@ -13,7 +14,6 @@ from infohebb.training.batches import Batch, Home, check_pair
 from infohebb.training.callbacks.base import Callback, State
 from infohebb.training.diagnose import extend_lines
 from infohebb.training.evaluation import home_of
-from infohebb.training.inside import copy_with, drawing_by_unit
 from infohebb.training.seeding import seeded
 
 SEED = 0  # of what both rules draw, dropout above all: the same for both and in each epoch
@@ -47,7 +47,7 @@ class Alignment(Callback):
     def on_fit_start(self, state: State) -> None:
         """Set the batch apart, and measure before learning."""
         self._batch = chosen_batch(self.batch, state)
-        copy_with(state.learner, self.reference)  # whether it fits
+        state.learner.with_rule(self.reference)  # whether it fits
         if state.epoch == 0:
             self._measure(state)
 
@@ -58,8 +58,8 @@ class Alignment(Callback):
 
     def _measure(self, state: State) -> None:
         assert self._batch is not None
-        own = gradients(copy_with(state.learner), self._batch)
-        other = gradients(copy_with(state.learner, self.reference), self._batch)
+        own = gradients(copy.deepcopy(state.learner), self._batch)
+        other = gradients(state.learner.with_rule(self.reference), self._batch)
         measured = {name: {key: _compare(of, own[key], other[key]) for key in own} for name, of in MEASURES.items()}
         extend_lines(state.history, "alignment", state.epoch, measured)
 
@@ -67,7 +67,7 @@ class Alignment(Callback):
 def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor | None]:
     """Return the gradient of each weight of a learner's model that is trainable; it is a copy that nobody else uses."""
     learner.zero_grad(set_to_none=True)
-    with seeded(SEED, home_of(learner.model)[0]), drawing_by_unit(learner):
+    with seeded(SEED, home_of(learner.model)[0]):
         learner.backward(*batch)
     return {name: p.grad for name, p in learner.model.named_parameters() if p.dim() > 1 and p.requires_grad}
 

@@ -12,7 +12,6 @@ from infohebb.training.batches import Home, check_pair
 from infohebb.training.callbacks.alignment import check_every
 from infohebb.training.callbacks.base import Callback, State
 from infohebb.training.evaluation import home_of
-from infohebb.training.inside import activities_of
 from infohebb.training.seeding import seeded
 
 
@@ -58,7 +57,7 @@ class Snapshots(Callback):
             inputs, _ = check_pair((self.activities, torch.zeros(1)), "activities are")
             inputs, _ = Home(device, dtype).place((inputs, torch.zeros(1)))
             with seeded(0, device):
-                activities = activities_of(state.learner, inputs)
+                activities = state.learner.activities(inputs)
             found |= {f"activities/{name}": each for name, each in activities.items()}
         kept = {name: each.detach().cpu().contiguous().clone() for name, each in found.items()}
         if self.folder is None:
