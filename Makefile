@@ -12,7 +12,7 @@ run: $(READY)
 	@printf 'report: '; $(BIN)/infohebb report runs --out runs/report.html
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal -rs -m 'not slow'
 
 # All tests, with those that `make test` skips: slow ones, and those of packages that must work with ours.
 test-all: lint types peers
