@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from functional.oracles import assert_close, normal
+from infohebb.functional import products
 from infohebb.functional.products import product, rounded_operands
 
 SETTING = torch.backends.mkldnn.matmul
@@ -13,9 +14,9 @@ SETTING = torch.backends.mkldnn.matmul
 def operands(request, monkeypatch):
     """Two float32 matrices, and a processor that rounds by itself or does not."""
     by_onednn = request.param == "rounded by oneDNN"
-    if by_onednn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this processor has no bf16 products")
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: by_onednn)
+    if by_onednn and not products.onednn_rounds():
+        pytest.skip("oneDNN does not round float32 operands to bf16 on this processor")
+    monkeypatch.setattr(products, "onednn_rounds", lambda: by_onednn)
     return normal(48, 80).float(), normal(80, 64, seed=1).float()
 
 

@@ -23,6 +23,7 @@ from infohebb.learner.walk import Pass
 from infohebb.rules.contract import LearningRule, Step
 
 PER_MODULE = 8  # times that code is made anew for one module: for sizes of batches, and for the last one
+BOUND: weakref.WeakKeyDictionary[Optimizer, weakref.WeakSet[nn.Module]] = weakref.WeakKeyDictionary()
 LAST_MODEL: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 
 
@@ -147,9 +148,11 @@ class Learner(nn.Module):
     def bind(self, optimizer: Optimizer) -> Optimizer:
         """Have the rule change gradients just before each step of `optimizer`, and return it.
 
-        Rules that need it refuse to run without; for all others it changes nothing.
+        Rules that need it refuse to run without; for all others it changes nothing. Bound again it stays bound once.
         """
-        if self._changes_gradients():
+        learners = BOUND.setdefault(optimizer, weakref.WeakSet())
+        if self._changes_gradients() and self not in learners:
+            learners.add(self)
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             optimizer.register_step_pre_hook(lambda *_: self.rule.before_step(parameters))
             self._bound = True

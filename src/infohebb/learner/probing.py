@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,11 +31,13 @@ def observe(plan: Plan, example: Any) -> None:
     handles = []
     try:
         for bounds in plan.selection.units:
-            watch = _watching(plan, bounds, len(first), activities)
+            watch = partial(_watch, plan, bounds, len(first), activities)
             handles.append(plan.model.get_submodule(bounds.last).register_forward_hook(watch))
-            handles.append(plan.model.get_submodule(bounds.output).register_forward_hook(_sizing(bounds.unit)))
+            handles.append(
+                plan.model.get_submodule(bounds.output).register_forward_hook(partial(_see_size, bounds.unit))
+            )
         norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
-        handles += [norm.register_forward_pre_hook(_following(activities)) for norm in norms]
+        handles += [norm.register_forward_pre_hook(partial(_see_norm, activities)) for norm in norms]
         with evaluating(plan.model), torch.no_grad(), torch.random.fork_rng():
             logits = check_logits(call(plan.model, inputs), plan.pick, len(first))
     finally:
@@ -50,34 +53,30 @@ def _as_batch(model: nn.Module, example: Any) -> Any:
     return example
 
 
-def _watching(plan: Plan, bounds: Any, samples: int, activities: dict[int, Any]) -> Any:
-    def seen(module: nn.Module, args: Any, output: Any) -> None:
-        del module, args
-        unit = bounds.unit
-        z = check_activity(unit.name, output, plan.activities.get(unit.name), samples)
-        axis = channel_axis([plan.model.get_submodule(name) for name in bounds.modules], z)
-        unit.shape = tuple(z.movedim(axis, 1).shape[1:])
-        activities[z.untyped_storage()._cdata] = (unit, z)
-
-    return seen
-
-
-def _sizing(unit: Any) -> Any:
-    def seen(module: nn.Module, args: Any, output: Any) -> None:
-        del module, args
-        first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
-        unit.output_shape = None if first is None else tuple(first.shape[1:])
-
-    return seen
+def _watch(
+    plan: Plan, bounds: Any, samples: int, activities: dict[int, Any], module: nn.Module, args: Any, output: Any
+) -> None:
+    """Note the shape of a unit's activity."""
+    del module, args
+    unit = bounds.unit
+    z = check_activity(unit.name, output, plan.activities.get(unit.name), samples)
+    axis = channel_axis([plan.model.get_submodule(name) for name in bounds.modules], z)
+    unit.shape = tuple(z.movedim(axis, 1).shape[1:])
+    activities[z.untyped_storage()._cdata] = (unit, z)
 
 
-def _following(activities: dict[int, Any]) -> Any:
-    def seen(module: nn.Module, args: Sequence[Any]) -> None:
-        key = args[0].untyped_storage()._cdata if args and isinstance(args[0], Tensor) else None
-        if key in activities:
-            activities[key][0].divisive_norm = module
+def _see_size(unit: Any, module: nn.Module, args: Any, output: Any) -> None:
+    """Note the shape of a unit's output."""
+    del module, args
+    first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+    unit.output_shape = None if first is None else tuple(first.shape[1:])
 
-    return seen
+
+def _see_norm(activities: dict[int, Any], module: nn.Module, args: Sequence[Any]) -> None:
+    """Note the divisive norm that follows a unit."""
+    key = args[0].untyped_storage()._cdata if args and isinstance(args[0], Tensor) else None
+    if key in activities:
+        activities[key][0].divisive_norm = module
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -231,13 +232,13 @@ class Pass:
 
 def _cut(values: Any, *, clone: bool = False) -> Any:
     """Return the same without graphs: detached tensors, or copies."""
-
-    def one(tensor: Tensor) -> Tensor:
-        detached = tensor.detach() if tensor.requires_grad else tensor
-        return detached.clone() if clone else detached
-
     if isinstance(values, Tensor):
-        return one(values)
+        return _cut_tensor(values, clone=clone)
     if type(values) is tuple and all(isinstance(value, Tensor) for value in values):
-        return tuple(map(one, values))
-    return tree_map_only(Tensor, one, values) if values else values
+        return tuple([_cut_tensor(value, clone=clone) for value in values])
+    return tree_map_only(Tensor, partial(_cut_tensor, clone=clone), values) if values else values
+
+
+def _cut_tensor(tensor: Tensor, *, clone: bool) -> Tensor:
+    detached = tensor.detach() if tensor.requires_grad else tensor
+    return detached.clone() if clone else detached

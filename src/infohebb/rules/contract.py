@@ -31,12 +31,14 @@ class Locality:
     `weight_transport`: the value of weights elsewhere. `global_error`: what happens downstream of the unit.
     `update_locking`: a unit learns only after the units above it have been computed. `shared`: which signals all
     neurons of a unit receive, by their size: numbers per sample and group of neurons ("groups"), per pair of samples
-    ("samples"), per sample and class ("classes").
+    ("samples"), per sample and class ("classes"). `layer_mean`: each neuron also knows the mean over its unit, one
+    number per sample.
     """
 
     weight_transport: bool = False
     global_error: bool = False
     update_locking: bool = False
+    layer_mean: bool = False
     shared: frozenset[Shared] = frozenset()
 
 
@@ -147,13 +149,15 @@ class LearningRule(nn.Module, ABC):
     """How a network's weights change: fills `.grad`, never steps. A module: its own weights and memories are saved.
 
     A constructor has a default for each argument and only stores. `needs_units` says whether the rule must know the
-    units of a network; `trains_units` whether it trains them, or the head alone.
+    units of a network; `trains_units` whether it trains them, or the head alone. `updated_buffers` names the rule's
+    own buffers that a step changes.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
     locality: Locality = Locality()
     needs_units: ClassVar[bool] = True
     trains_units: ClassVar[bool] = True
+    updated_buffers: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
         """Check settings against the units, and allocate what depends on their shapes.

@@ -77,7 +77,6 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
     """
 
     broadcasts = frozenset({"third_factor", "pair_factor", "layer_mean", "layer_factors"})
-    locality = Locality(shared=frozenset({"groups", "samples"}))
 
     def __init__(
         self,
@@ -95,6 +94,11 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
         super().__init__(sigma, groups, power, delta, gamma)
         self.kernel, self.objective, self.centre = kernel, objective, centre
         self.target_kernel, self.input_kernel = target_kernel, input_kernel
+
+    @property
+    def locality(self) -> Locality:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Group signals, or a number per pair of samples; with `centre` the mean over the unit too."""
+        return Locality(layer_mean=self.centre, shared=frozenset({"groups", "samples"}))
 
     def attach(self, network: Layered) -> None:
         """Check numbers, kernels and objective, and the grouping against each block."""

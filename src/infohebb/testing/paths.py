@@ -4,11 +4,11 @@ import importlib
 import sys
 
 from infohebb.errors import UnknownNameError, UsageError
-from infohebb.rules import LearningRule
+from infohebb.rules import LearningRule, contract
 
 
-def import_rule(path: str) -> type[LearningRule]:
-    """The class that "module:Class" names, modules of the working folder included.
+def import_rule(path: str) -> type[LearningRule] | type[contract.LearningRule]:
+    """Return the class that "module:Class" names, modules of the working folder included.
 
     Raises UsageError, UnknownNameError.
     """
@@ -23,6 +23,6 @@ def import_rule(path: str) -> type[LearningRule]:
         raise UnknownNameError(f"cannot import {module!r}: {error}; run from the folder that holds it") from error
     except Exception as error:
         raise UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, LearningRule)):
-        raise UsageError(f"{path} is no class derived from infohebb.LearningRule")
+    if not (isinstance(found, type) and issubclass(found, (LearningRule, contract.LearningRule))):
+        raise UsageError(f"{path} is no class derived from infohebb.LearningRule or infohebb.LocalRule")
     return found
