@@ -45,11 +45,10 @@ learner = infohebb.Learner(model, infohebb.KernelizedBottleneck(kernel="cosine",
 optimizer = torch.optim.AdamW(learner.param_groups(units=1e-3, head=1e-2), weight_decay=1e-4)
 
 for epoch in range(epochs):
-    model.train()
     for x, y in batches(held_out.train, 100, shuffle=True):
         optimizer.zero_grad()
         learner.backward(data.normalise(x), y)
         optimizer.step()
-    accuracy = infohebb.evaluate(model.eval(), held_out)["accuracy"]
+    accuracy = infohebb.evaluate(model, held_out)["accuracy"]
     print(f"epoch {epoch + 1}: validation accuracy {accuracy:.1f} %")
 print(f"test accuracy {infohebb.evaluate(model, data)['accuracy']:.1f} %")

@@ -50,11 +50,10 @@ learner = infohebb.Learner(model, infohebb.KernelizedBottleneck(kernel="cosine")
 optimizer = torch.optim.AdamW(learner.param_groups(units=1e-3, head=1e-2), weight_decay=0.0)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
 for epoch in range(args.epochs):
-    model.train()
     for x, y in batches(data.train, 128, shuffle=True):
         optimizer.zero_grad()
         step = learner.backward(data.normalise(x), y)  # fills .grad, unit by unit
         optimizer.step()
     scheduler.step()
-    accuracy = infohebb.evaluate(model.eval(), data)["accuracy"]
+    accuracy = infohebb.evaluate(model, data)["accuracy"]
     print(f"epoch {epoch + 1}: label loss {float(step.loss):.3f}, test accuracy {accuracy:.1f} %")

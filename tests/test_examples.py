@@ -84,6 +84,7 @@ def test_own_rule(tmp_path):
     answer = run(tmp_path, "own_rule")
     difference = float(re.search(r"autograd (\S+)", answer.out)[1])
     assert difference < 1e-12
+    assert int(re.search(r"(\d+) checks hold", answer.out)[1]) > 10
     rule, frozen = accuracies(answer)
     assert rule > frozen + 2
 
