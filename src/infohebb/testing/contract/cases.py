@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from infohebb.errors import MismatchError
 from infohebb.learner import LayerRecord, Learner
-from infohebb.learner.walk import Plan
+from infohebb.learner.plan import Plan
 from infohebb.rules.contract import LearningRule, Step
 from infohebb.testing.contract.networks import CLASSES, IMAGE, Example
 from infohebb.training.seeding import seeded

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from infohebb.learner.plan import call
 from infohebb.learner.records import RECORDED
-from infohebb.learner.walk import call
 from infohebb.rules.contract import product_of_factors
 from infohebb.testing.contract.cases import Build, Case, Part, close, first_difference, submodule
 from infohebb.testing.contract.probing import Probe, draw_parameters, probe_units, with_third_factor_of
