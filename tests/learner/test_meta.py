@@ -80,7 +80,7 @@ def test_objectives_and_target_kernels_wait_for_no_number(settings):
 def test_exempt_kernels_wait_for_a_number(kernel):
     """Whoever removes the wait takes the kernel off the list."""
     which = "kernel" if kernel in KERNELS else "target_kernel"
-    with pytest.raises(RuntimeError, match="item|bincount"):
+    with pytest.raises(RuntimeError, match=r"item|bincount"):
         step_on_meta(KernelizedBottleneck(**{which: kernel}))
 
 
