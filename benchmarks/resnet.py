@@ -12,6 +12,7 @@ test image and prints only. With `--resnet18` nothing is trained: a step's time 
 """
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from infohebb import Backprop, KernelizedBottleneck, LastLayer, Learner
 from infohebb.data import DataSet, Split, batches, count_batches, load
@@ -37,7 +38,7 @@ from timing import tell
 
 RULES = {"kib": "kernelized_bottleneck", "frozen": "last_layer", "backprop": "backprop"}
 AIM = "at least 5, aim 12"
-RATES = {"kib": (1e-2, 2e-2), "frozen": (0.0, 2e-2), "backprop": (1e-2, 1e-2)}  # units, head
+RATES = {"kib": (5e-3, 5e-2), "frozen": (0.0, 5e-2), "backprop": (3e-3, 3e-3)}  # units, head
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Settings:
 
     units: float  # learning rates
     head: float
-    batch: int = 128
+    batch: int = 64
     epochs: int = 5
     weight_decay: float = 1e-2
     warm_up: float = 0.2  # share of the steps
@@ -75,12 +76,18 @@ def make_learner(name: str, network: ResNet, settings: Settings) -> Learner:
     return Learner(network, make_rule(name, settings), UNITS, "fc", activity=activity)
 
 
-def make_optimizer(learner: Learner, settings: Settings, steps: int) -> tuple[torch.optim.Optimizer, OneCycleLR]:
-    """Return AdamW, and a schedule that warms each learning rate up and takes it to zero."""
+def make_optimizer(learner: Learner, settings: Settings, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """Return AdamW, and a schedule that warms learning rates up, then takes them to zero along a cosine."""
     rates = {"units": settings.units, "head": settings.head} if learner.rule.trains_units else {"head": settings.head}
     optimizer = torch.optim.AdamW(learner.param_groups(**rates), weight_decay=settings.weight_decay)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    return optimizer, OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=settings.warm_up)
+    warm_up = settings.warm_up * steps
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / (warm_up + 1)
+        return (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
+
+    return optimizer, LambdaLR(optimizer, factor)
 
 
 def images(data: DataSet, inputs: Tensor) -> Tensor:
@@ -106,7 +113,7 @@ def accuracy(network: nn.Module, data: DataSet, split: Split) -> float:
 
 
 def train(learner: Learner, data: DataSet, settings: Settings, held_out: str) -> dict[str, Any]:
-    """Train in a loop as any user would write it; return curves by epoch."""
+    """Train epoch by epoch and return the curves, with the accuracy on `data.test` after each."""
     steps = count_batches(len(data.train.targets), settings.batch) * settings.epochs
     optimizer, scheduler = make_optimizer(learner, settings, steps)
     measures = ("epoch", "samples", "train_loss", "seconds", "train_accuracy", f"{held_out}_accuracy")
@@ -115,19 +122,7 @@ def train(learner: Learner, data: DataSet, settings: Settings, held_out: str) ->
         began = time.perf_counter()
         for group in optimizer.param_groups:
             curves["learning_rate"].setdefault(group["role"], []).append(group["lr"])
-        learner.train()
-        sums = {"loss": 0.0, "correct": 0.0, "samples": 0}
-        for x, y in training_batches(data, settings.batch):
-            optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-                step = learner.backward(x, y)
-            optimizer.step()
-            scheduler.step()
-            sums["loss"] += float(step.loss) * len(y)
-            sums["correct"] += int(step.correct.sum())
-            sums["samples"] += len(y)
-            add_terms(sums, step.terms, len(y))
-        add_epoch(curves, sums)
+        add_epoch(curves, learn_epoch(learner, data, settings, optimizer, scheduler))
         curves["epoch"].append(epoch)
         curves[f"{held_out}_accuracy"].append(accuracy(learner.model, data, data.test))
         curves["seconds"].append(time.perf_counter() - began)
@@ -135,14 +130,33 @@ def train(learner: Learner, data: DataSet, settings: Settings, held_out: str) ->
     return curves
 
 
-def add_terms(sums: dict[str, Any], terms: Mapping[str, Mapping[str, Tensor]], samples: int) -> None:
+def learn_epoch(
+    learner: Learner, data: DataSet, settings: Settings, optimizer: torch.optim.Optimizer, scheduler: LambdaLR
+) -> dict[Any, float]:
+    """Learn one epoch in a loop as any user would write it; return sums over its samples."""
+    learner.train()
+    sums: dict[Any, float] = {"loss": 0.0, "correct": 0.0, "samples": 0}
+    for x, y in training_batches(data, settings.batch):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+            step = learner.backward(x, y)
+        optimizer.step()
+        scheduler.step()
+        sums["loss"] += float(step.loss) * len(y)
+        sums["correct"] += int(step.correct.sum())
+        sums["samples"] += len(y)
+        add_terms(sums, step.terms, len(y))
+    return sums
+
+
+def add_terms(sums: dict[Any, float], terms: Mapping[str, Mapping[str, Tensor]], samples: int) -> None:
     """Add the terms of each unit's objective, weighted by the samples of the batch."""
     for unit, numbers in terms.items():
         for term, value in numbers.items():
             sums[(unit, term)] = sums.get((unit, term), 0.0) + float(value) * samples
 
 
-def add_epoch(curves: dict[str, Any], sums: dict[Any, Any]) -> None:
+def add_epoch(curves: dict[str, Any], sums: dict[Any, float]) -> None:
     """Add an epoch's means to the curves."""
     samples = sums["samples"]
     before = curves["samples"][-1] if curves["samples"] else 0
@@ -180,16 +194,18 @@ def measure(name: str, data: DataSet, settings: Settings, held_out: str, **words
 def describe(name: str, data: DataSet, settings: Settings, learner: Learner) -> dict[str, Any]:
     """Return all settings, by the objects that they belong to."""
     given = asdict(settings)
-    kernel = {key: given.pop(key) for key in ("kernel", "groups", "gamma", "centre", "pool")}
-    rates = {key: given.pop(key) for key in ("units", "head")} if learner.rule.trains_units else {"head": settings.head}
-    decay = {"weight_decay": given.pop("weight_decay"), "schedule": "one cycle", "warm_up": given.pop("warm_up")}
-    given.pop("units", None), given.pop("head", None)
+
+    def those(*names: str) -> dict[str, Any]:
+        return {name: given[name] for name in names}
+
+    kernel = those("kernel", "groups", "gamma", "centre", "pool") if name == "kib" else {}
+    rates = those("units", "head") if learner.rule.trains_units else those("head")
     return {
         "data": {"name": data.name, "samples": len(data.train.targets), "augment": data.augment is not None},
         "network": {"name": "resnet", "stem": 16, "blocks": [[16, 1], [32, 2], [64, 2]], "units": UNITS, "head": "fc"},
-        "rule": {"name": type(learner.rule).__name__, **(kernel if name == "kib" else {})},
-        "optimizer": {"name": "adamw", "lr": rates, **decay},
-        "training": {**given, "channels_last": True},
+        "rule": {"name": type(learner.rule).__name__, **kernel},
+        "optimizer": {"name": "adamw", "lr": rates, **those("weight_decay", "warm_up"), "schedule": "warm-up, cosine"},
+        "training": {**those("batch", "epochs", "bf16"), "channels_last": True},
     }
 
 
@@ -197,18 +213,17 @@ def read_data(asked: argparse.Namespace) -> DataSet:
     """Return the data set, the held-out tenth of its training set in the test set's place for `--validate`."""
     data = load(asked.data, asked.data_dir, test=not asked.validate)
     data = data.validation() if asked.validate else data
-    return (
-        data if asked.samples is None else replace(data, train=Split(*(part[: asked.samples] for part in data.train)))
-    )
+    if asked.samples is None:
+        return data
+    return replace(data, train=Split(*(part[: asked.samples] for part in data.train)))
 
 
 def settings_of(name: str, asked: argparse.Namespace) -> Settings:
     """Return the rule's own settings, with what was asked for instead."""
     units, head = RATES[name]
-    given = {key: value for key, value in vars(asked).items() if key in Settings.__dataclass_fields__}
-    return Settings(
-        **{"units": units, "head": head} | {key: value for key, value in given.items() if value is not None}
-    )
+    names = Settings.__dataclass_fields__
+    given = {key: value for key, value in vars(asked).items() if key in names and value is not None}
+    return Settings(**{"units": units, "head": head, **given})
 
 
 def run(name: str, seed: int, data: DataSet, asked: argparse.Namespace) -> float:
