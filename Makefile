@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/step.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/conv.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/learner.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/online.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/corinfomax.py
 	$(BIN)/python benchmarks/window.py
