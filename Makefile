@@ -1,18 +1,30 @@
-# make run · make test · make bench · make bench-gpu · make docs: each sets up what it needs, from a bare clone.
+# make run · make test · make test-all · make bench · make bench-gpu · make docs: each sets up what it needs, from a bare clone.
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint types bench bench-gpu docs clean
+.PHONY: run test test-all test-peers peers lint types bench bench-gpu docs clean
 
 run: $(READY)
 	$(BIN)/infohebb run quickstart --out runs
 	@printf 'report: '; $(BIN)/infohebb report runs --out runs/report.html
 
 test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal -rs -m 'not slow'
+
+# All tests, with those that `make test` skips: slow ones, and those of packages that must work with ours.
+test-all: lint types peers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal
+
+test-peers: peers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal -m peers
+
+# The import fails here if a package is missing, so that no test of it is skipped.
+peers: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[peers]'
+	$(BIN)/python -c 'import accelerate, lightning'
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -25,6 +37,7 @@ bench: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/step.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/conv.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/learner.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/online.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/corinfomax.py
 	$(BIN)/python benchmarks/window.py

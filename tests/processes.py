@@ -18,12 +18,16 @@ class Answer(NamedTuple):
 
 def start(code: str, folder: Path) -> subprocess.Popen:
     """A Python of its own in `folder`, with one thread, which sees what users see: types and shapes unchecked."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("INFOHEBB", "PYTEST", "COV"))}
-    environment = kept | UNATTENDED | {"INFOHEBB_CACHE": str(folder / "cache")}
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
+        [sys.executable, "-c", code], cwd=folder, env=user_environment(folder), stdout=pipe, stderr=pipe, text=True
     )
+
+
+def user_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a user's process: one thread, a cache of its own, nothing of the test run."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("INFOHEBB", "PYTEST", "COV"))}
+    return kept | UNATTENDED | {"INFOHEBB_CACHE": str(folder / "cache")}
 
 
 def command_code(*words) -> str:

@@ -13,10 +13,12 @@ SMALL = {
     "corinfomax.py": ["--rounds", "1"],
     "conv.py": ["--factor", "0.0625", "--rounds", "1", "--steps", "0", "--batch", "4", "--whole-factor", "0.0625"],
     "gpu.py": ["--device", "cpu", "--factor", "0.0625", "--batches", "1"],
+    "learner.py": ["--factor", "0.0625", "--rounds", "1", "--batch", "4", "--whole-factor", "0.0625"],
     "online.py": ["--rounds", "1", "--repeats", "2", "--eager"],
     "step.py": ["--rounds", "1", "--threads", "1"],
     "leaky.py": ["--rounds", "1", "--eager"],
     "memory.py": [],
+    "resnet.py": ["--data", "digits", "--samples", "128", "--rules", "kib,backprop", "--epochs", "1", "--pool", "2"],
     "startup.py": [],
     "window.py": ["--rounds", "1", "--eager"],
 }
@@ -30,10 +32,15 @@ HELPERS = {
     "corinfomax_plain.py",
     "jax_peers.py",
     "peer.py",
+    "resnet18.py",
+    "resnets.py",
     "steps.py",
     "streamed.py",
     "timing.py",
 }
+MORE = [
+    ("resnet.py", ["--resnet18", "--width", "8", "--batch", "4", "--rounds", "1"])
+]  # other things that they measure
 
 
 def start(name):
@@ -46,10 +53,10 @@ def test_none_is_left_out():
     assert {path.name for path in FOLDER.glob("*.py")} == SMALL.keys() | HELPERS
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_small_round_prints_its_figures(name, tmp_path):
+@pytest.mark.parametrize(("name", "small"), [*SMALL.items(), *MORE])
+def test_a_small_round_prints_its_figures(name, small, tmp_path):
     figures = tmp_path / "figures.json"
-    command = [sys.executable, *start(name), *SMALL[name], "--json", str(figures)]
+    command = [sys.executable, *start(name), *small, "--json", str(figures)]
     paths = os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")])
     answer = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}

@@ -21,6 +21,7 @@ FLOORS = {  # the part of the package below `infohebb`: its height
     "rules": 2,
     "learner": 3,
     "training": 3,
+    "callbacks": 3,
     "testing": 3,
     "experiments": 4,
     "estimator": 4,

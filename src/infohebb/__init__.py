@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import infohebb.callbacks as callbacks  # noqa: F401  (loaded by __getattr__)
     from infohebb.estimator import LocalClassifier
     from infohebb.experiments.build import load_network
     from infohebb.learner import Learner, suggest_units
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     )
     from infohebb.rules.contract import LocalError, Locality, LocalRule, Signal, Step
     from infohebb.testing import check_rule
-    from infohebb.training import evaluate, predict, train
+    from infohebb.training import evaluate, fit, predict, train
 
 __version__ = "0.1.0"
 _HOME = {
@@ -86,6 +87,7 @@ _HOME = {
     "alone": "infohebb.networks",
     "check_rule": "infohebb.testing",
     "evaluate": "infohebb.training",
+    "fit": "infohebb.training",
     "from_sequential": "infohebb.networks",
     "load_network": "infohebb.experiments.build",
     "predict": "infohebb.training",
@@ -93,6 +95,7 @@ _HOME = {
     "suggest_units": "infohebb.learner",
     "train": "infohebb.training",
 }
+_MODULES = ("callbacks",)
 __all__ = [
     "MLP",
     "Backprop",
@@ -132,6 +135,7 @@ __all__ = [
     "alone",
     "check_rule",
     "evaluate",
+    "fit",
     "from_sequential",
     "load_network",
     "predict",
@@ -143,10 +147,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name on its first use: importing infohebb does not import torch (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"infohebb.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'infohebb' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*__all__, *_MODULES, "__version__"])

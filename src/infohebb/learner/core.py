@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError, is_whole
 from infohebb.learner.groups import Value, make_param_groups
+from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
 from infohebb.learner.plan import Choose, Plan
 from infohebb.learner.probing import observe
@@ -23,6 +24,7 @@ from infohebb.learner.walk import Pass
 from infohebb.rules.contract import LearningRule, Step
 
 PER_MODULE = 8  # times that code is made anew for one module: for sizes of batches, and for the last one
+BOUND: weakref.WeakKeyDictionary[Optimizer, weakref.WeakSet[nn.Module]] = weakref.WeakKeyDictionary()
 LAST_MODEL: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 
 
@@ -81,7 +83,12 @@ class Learner(nn.Module):
         self._compiled: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         if not _trained_together(rule, model):
             rule.reset()
-        rule.setup(self.units, trainable(model, selection.head) or list(model.parameters())[:1], self._plan.classes)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Have the rule allocate its own tensors, on the device of the head."""
+        head = trainable(self.model, self.head) or list(self.model.parameters())[:1]
+        self.rule.setup(self.units, head, self.classes)
 
     @property
     def units(self) -> list[Any]:
@@ -147,11 +154,14 @@ class Learner(nn.Module):
     def bind(self, optimizer: Optimizer) -> Optimizer:
         """Have the rule change gradients just before each step of `optimizer`, and return it.
 
-        Rules that need it refuse to run without; for all others it changes nothing.
+        Rules that need it refuse to run without; for all others it changes nothing. Bound again it stays bound once.
         """
-        if self._changes_gradients():
+        learners = BOUND.setdefault(optimizer, weakref.WeakSet())
+        if self._changes_gradients() and self not in learners:
+            learners.add(self)
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            optimizer.register_step_pre_hook(lambda *_: self.rule.before_step(parameters))
+            rule = self.rule  # and nothing else of the learner, which the optimizer must not keep alive
+            optimizer.register_step_pre_hook(lambda *_: rule.before_step(parameters))
             self._bound = True
         return optimizer
 
@@ -164,6 +174,27 @@ class Learner(nn.Module):
                 f"{type(self.rule).__name__} changes gradients before the optimizer's step: call "
                 "learner.bind(optimizer) first"
             )
+
+    def logits(self, inputs: Any) -> Tensor:
+        """Return the model's logits (m × outputs) for a batch, in the mode that the model is in, with their graph."""
+        return logits_of(self._plan, inputs)
+
+    def activities(self, inputs: Any) -> dict[str, Tensor]:
+        """Return each unit's activity for a batch by the unit's name, in eval mode and without graphs."""
+        return activities_of(self._plan, inputs)
+
+    def with_rule(self, rule: LearningRule) -> "Learner":
+        """Return a copy of this learner, its model included, that learns by a copy of another rule; not compiled.
+
+        Raises the errors of that rule's `setup`.
+        """
+        twin = copy.deepcopy(self)
+        twin.rule = twin._plan.rule = copy.deepcopy(rule)
+        twin._compiled, twin._checked = None, False
+        twin.rule.reset()
+        twin._set_up()
+        twin.rule.to(next(twin.model.parameters()).device)
+        return twin
 
     def record(self, inputs: Any, targets: Tensor) -> dict[str, LayerRecord]:
         """Return for each weight layer of units and head its input, the error at its output and the rule's factors.

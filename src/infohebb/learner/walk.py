@@ -85,8 +85,16 @@ class Pass:
     def whole(self) -> Output:
         """Run the network on one graph."""
         torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
-        with draws(), torch.enable_grad():
-            logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
+        handles = []
+        try:
+            for bounds in self.plan.selection.units:
+                enter = partial(_draw_for, bounds.unit.name)
+                handles.append(self.plan.model.get_submodule(bounds.first).register_forward_pre_hook(enter))
+            with draws(), torch.enable_grad():
+                logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
+        finally:
+            for handle in handles:
+                handle.remove()
         self._origins[id(logits)] = (logits, trainable(self.plan.model, [""]), "the network's output")
         return Output(logits, None)
 
@@ -228,6 +236,12 @@ class Pass:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._features = tensors[0] if tensors else None
         return args, kwargs
+
+
+def _draw_for(unit: str, module: nn.Module, args: Any) -> None:
+    """Have dropout draw the numbers of that unit, as it does where units are cut off."""
+    del module, args
+    enter_unit(unit)
 
 
 def _cut(values: Any, *, clone: bool = False) -> Any:

@@ -3,7 +3,8 @@
 from infohebb.training.diagnose import Diagnose
 from infohebb.training.epoch import split_curves
 from infohebb.training.evaluation import evaluate, predict
+from infohebb.training.fitting import fit
 from infohebb.training.loop import Checkpoints, train
 from infohebb.training.optimizers import make_optimizer
 
-__all__ = ["Checkpoints", "Diagnose", "evaluate", "make_optimizer", "predict", "split_curves", "train"]
+__all__ = ["Checkpoints", "Diagnose", "evaluate", "fit", "make_optimizer", "predict", "split_curves", "train"]

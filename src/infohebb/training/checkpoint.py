@@ -52,23 +52,27 @@ def save_checkpoint(
 
     def write(part: Path) -> None:
         _write_weights(part, network, config)
-        (part / "rule.safetensors").write_bytes(save(_tensors(rule)))
+        (part / "rule.safetensors").write_bytes(save(tensors_of(rule)))
         (part / "state.pt").write_bytes(_state(progress, optimizer))
 
-    return _replace_last(folder, progress.epoch, write)
+    return write_epoch(folder, progress.epoch, write)
 
 
 def save_weights(folder: Path, epoch: int, network: nn.Module, config: dict[str, Any]) -> Path:
     """Write what a finished run is good for, without what it would go on from.  Raises NoSpaceError."""
-    return _replace_last(folder, epoch, lambda part: _write_weights(part, network, config))
+    return write_epoch(folder, epoch, lambda part: _write_weights(part, network, config))
 
 
 def _write_weights(part: Path, network: nn.Module, config: dict[str, Any]) -> None:
-    (part / "network.safetensors").write_bytes(save(_tensors(network)))
+    (part / "network.safetensors").write_bytes(save(tensors_of(network)))
     (part / "config.json").write_text(json.dumps(config, indent=1))
 
 
-def _replace_last(folder: Path, epoch: int, write: Callable[[Path], object]) -> Path:
+def write_epoch(folder: Path, epoch: int, write: Callable[[Path], object], keep: int = 1) -> Path:
+    """Return the folder of an epoch, which `write` has filled under another name; older ones go, all but `keep`.
+
+    Raises NoSpaceError; the last checkpoint then stays.
+    """
     whole = folder / f"epoch{epoch:04d}"
     part = folder / f".{whole.name}.{os.getpid()}.part"
     with full_disk_as_error(folder), interrupted_after():
@@ -78,14 +82,20 @@ def _replace_last(folder: Path, epoch: int, write: Callable[[Path], object]) -> 
             _flush(part)
             shutil.rmtree(whole, ignore_errors=True)
             part.rename(whole)
+            _flush_names(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    for older in folder.glob("epoch*"):
-        if _age(older) < _age(whole):
-            shutil.rmtree(older)
-    for left in folder.glob(".epoch*.part"):  # by a killed process
-        shutil.rmtree(left)
+    older = sorted((path for path in folder.glob("epoch*") if _age(path) < _age(whole)), key=_age)
+    for path in older[: len(older) - keep + 1]:
+        shutil.rmtree(path)
+    remove_parts(folder)
     return whole
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes have left half written."""
+    for left in folder.glob(".epoch*.part"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -125,10 +135,28 @@ def _flush(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+    _flush_names(folder)
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+def _flush_names(folder: Path) -> None:
+    """See the names in a folder onto the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a module's state as safetensors takes it: contiguous, each in memory of its own."""
+    tensors, seen = {}, set()
+    for name, tensor in module.state_dict().items():
+        kept = tensor.detach().contiguous()
+        place = kept.untyped_storage().data_ptr()
+        tensors[name] = kept.clone() if place in seen else kept
+        seen.add(place)
+    return tensors
 
 
 def latest(folder: Path) -> Path | None:

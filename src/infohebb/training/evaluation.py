@@ -1,5 +1,6 @@
 """What a network predicts, and how often it is right."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch import Tensor, nn
 from infohebb.data import DataSet, count_batches
 from infohebb.data.arrays import Values, as_inputs
 from infohebb.errors import EmptyBatchError, MismatchError, WrongTypeError, is_whole
+from infohebb.learner.probing import evaluating
+from infohebb.networks import Layered, Settling
 from infohebb.rules.base import check_batch
+from infohebb.training.batches import Home, as_batches, as_samples
 from infohebb.training.sources import Data, as_source
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
@@ -21,8 +25,16 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
 
     {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d), or a list of those, one for
     each of several networks side by side. Inputs are taken as the network was trained on them; a DataSet normalises its
-    own. Raises EmptyBatchError, MismatchError and the errors of `from_arrays`.
+    own. A module that is none of our layered or settling networks is put in eval mode, and each of its modules gets its
+    own mode back; its integer inputs stay integers. Raises EmptyBatchError, MismatchError and the errors of
+    `from_arrays`.
     """
+    if is_plain(network):
+        held_out = data[2:] if isinstance(data, tuple) and len(data) == 4 else data
+        batches = as_batches(held_out, 1024, Home(*home_of(network)), shuffle=False, name="data")
+        with evaluating(network):
+            name, value = score(network, batches)
+        return {name: value}
     source = as_source(data, 1024, *home_of(network))
     pairs = source.held_out()
     if pairs is None and isinstance(data, DataSet):
@@ -35,14 +47,17 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
 def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tensor, "*E m n"]:
     """The network's outputs (m × n) for `inputs` (m, ...): logits, whose argmax is the class, or numbers.
 
-    Raises EmptyBatchError, NonFiniteDataError, MismatchError, WrongTypeError.
+    In eval mode, as in `evaluate`. Raises EmptyBatchError, NonFiniteDataError, MismatchError, WrongTypeError.
     """
     device, dtype = home_of(network)
-    samples = as_inputs(inputs, "inputs").to(device, dtype)
+    plain = is_plain(network)
+    given = as_samples(inputs, "inputs") if plain else as_inputs(inputs, "inputs")
+    samples = given.to(device, dtype if given.is_floating_point() else given.dtype)
     if not is_whole(batch):
         raise WrongTypeError(f"batch = {batch!r}: give a whole number of at least 1")
     count_batches(len(samples), batch)
-    return torch.cat([network(part) for part in samples.split(int(batch))], -2)
+    with evaluating(network) if plain else contextlib.nullcontext():
+        return torch.cat([network(part) for part in samples.split(int(batch))], -2)
 
 
 @torch.no_grad()
@@ -70,3 +85,8 @@ def home_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:
     if not isinstance(network, nn.Module):
         raise MismatchError(f"network is {network!r}; give a torch module that is made, such as MLP()")
     return next(((p.device, p.dtype) for p in network.parameters()), (torch.device("cpu"), torch.float32))
+
+
+def is_plain(network: nn.Module) -> bool:
+    """Whether a module means by train and eval mode what PyTorch does: all but our layered and settling networks."""
+    return not isinstance(network, (Layered, Settling))

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from infohebb.data.streams import ORDERS
 from infohebb.errors import DivergenceError, MismatchError, WrongTypeError, is_number, is_whole
+from infohebb.rules import contract
 from infohebb.rules.base import LearningRule
 from infohebb.training.checkpoint import Progress, resume, save_checkpoint
 from infohebb.training.compiling import compile_step, every_shape_compiled
@@ -24,6 +25,7 @@ from infohebb.training.diagnose import Alignment, Diagnose, extend_lines, prepar
 from infohebb.training.epoch import Step, Tally, empty_curves, extend_curves, learn_epoch
 from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import Schedule, check_step, make_optimizer
+from infohebb.training.plain import goes_by_learner, rule_of_own_network, train_plain
 from infohebb.training.progress import Note, progress_bar
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import (
@@ -117,9 +119,11 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument
 
 def train(  # noqa: PLR0913  (the public face: each setting by its name)
     network: nn.Module,
-    rule: LearningRule,
+    rule: LearningRule | contract.LearningRule,
     data: Data,
     *,
+    units: Any = None,
+    head: Any = None,
     epochs: int = 10,
     batch: int = 256,
     order: Literal["random", "balanced", "blocked", "drifting"] = "random",
@@ -127,6 +131,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     order_seed: int | None = None,
     epoch_samples: int | None = None,
     optimizer: Mapping[str, Any] | Optimizer | None = None,
+    scheduler: Any = None,
     milestones: Sequence[int] = (),
     factor: float = 0.25,
     powers: Sequence[Sequence[float | int]] = (),
@@ -146,6 +151,10 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
 
     `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a
     DataSet; or any re-iterable loader of (inputs, targets) tensors.
+    Any nn.Module is trained through a Learner and `fit`: `units` and `head` are those of Learner, `scheduler` is a
+    torch scheduler that steps per epoch, rates are by role as in `Learner.param_groups` ({"lr": {"units": 1e-3, "head":
+    1e-2}}), bf16 is torch.autocast, and curves are those of `fit`, with the test samples' as `test_loss`,
+    `test_accuracy` or `test_error`. What follows about streams, `powers` and `factor_every` is for our own networks.
     A rule that learns from a stream is given one sample at a time with `batch=1`, or windows of `batch` samples that
     slide by one, the last sample being the current one, each for `hold` time steps. `order`: "random", or by classes
     "balanced" (in turn), "blocked" (one after the other) or "drifting" (they come and go); it is drawn anew for each
@@ -174,12 +183,14 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     Raises UsageError for what cannot be right, NonFiniteLossError, DivergenceError with the epoch and the layer of a
     network that runs away or collapses, CheckpointError, NoSpaceError.
     """
-    check_settings(locals())
+    given = locals()
+    check_settings(given)
+    if goes_by_learner(network, rule):
+        return train_plain(given)
+    rule = rule_of_own_network(given)
     batch, hold = int(batch), int(hold)  # torch splits by no number of numpy
     order_seed, epoch_samples = (number if number is None else int(number) for number in (order_seed, epoch_samples))
     _, dtype = home_of(network)
-    if not isinstance(rule, LearningRule):
-        raise MismatchError(f"rule is {rule!r}; give a rule that is made, such as KernelizedBottleneck()")
     data = hold_out_validation(data) if held_out == "validation" else data
     where = pick_device(device)
     if cuda_graphs and not (compiled and where.type == "cuda"):

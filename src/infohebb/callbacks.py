@@ -1,0 +1,25 @@
+"""Callbacks of `infohebb.fit`."""
+
+from infohebb.training.callbacks import (
+    Alignment,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    Monitor,
+    Progress,
+    Snapshots,
+    State,
+    TensorBoard,
+)
+
+__all__ = [
+    "Alignment",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "Monitor",
+    "Progress",
+    "Snapshots",
+    "State",
+    "TensorBoard",
+]

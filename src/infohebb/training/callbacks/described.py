@@ -1,0 +1,82 @@
+"""What tells one fit from another in a checkpoint, and where they differ."""
+
+import inspect
+import json
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from infohebb.rules.contract import LearningRule
+from infohebb.training.callbacks.base import State
+
+PLAIN = (int, float, str, bool, type(None))
+
+
+class Known(NamedTuple):
+    """Of an optimizer that a fit has used: the first description, its settings at the end, and the checkpoint there."""
+
+    first: dict[str, Any]
+    left: Any
+    live: Path | None
+
+
+KNOWN: weakref.WeakKeyDictionary[Optimizer, Known] = weakref.WeakKeyDictionary()
+
+
+def describe(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names and settings of model, rule, optimizer and scheduler, as JSON has them."""
+    scheduler, learner = state.scheduler, state.learner
+    described = {
+        "model": {"name": type(learner.model).__name__, "tensors": _shapes(learner.model)},
+        "rule": {"name": type(learner.rule).__name__, **_rule_settings(learner.rule)},
+        "optimizer": {"name": type(state.optimizer).__name__, "groups": settings_of(state.optimizer)},
+        "scheduler": scheduler and {"name": type(scheduler).__name__, **scheduler.state_dict()},
+        "config": dict(config),
+    }
+    return json.loads(json.dumps(described, default=_as_json))
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return each group's settings and the number of its parameters."""
+    groups = [
+        {**{key: value for key, value in group.items() if key != "params"}, "parameters": len(group["params"])}
+        for group in optimizer.param_groups
+    ]
+    return json.loads(json.dumps(groups, default=_as_json))
+
+
+def difference(saved: Any, now: Any, path: str) -> str | None:
+    """Return where two descriptions differ first, in words; None if they do not."""
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        keys = [*saved, *(key for key in now if key not in saved)]
+        found = (difference(saved.get(key), now.get(key), f"{path}.{key}") for key in keys)
+        return next((one for one in found if one), None)
+    if isinstance(saved, list) and isinstance(now, list) and len(saved) == len(now):
+        found = (difference(*pair, f"{path}.{place}") for place, pair in enumerate(zip(saved, now, strict=True)))
+        return next((one for one in found if one), None)
+    same = saved == now or (saved != saved and now != now)  # NaN
+    return None if same else f"{path} was {_short(saved)} and is {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    words = str(value)
+    return words if len(words) <= 40 else f"{words[:37]}..."
+
+
+def _shapes(module: nn.Module) -> dict[str, str]:
+    tensors = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    return {name: f"{str(each.dtype).removeprefix('torch.')}{list(each.shape)}" for name, each in tensors.items()}
+
+
+def _rule_settings(rule: LearningRule) -> dict[str, Any]:
+    """Return the constructor's arguments that are plain values."""
+    arguments = inspect.signature(type(rule)).parameters
+    return {key: value for key, value in vars(rule).items() if key in arguments and isinstance(value, PLAIN)}
+
+
+def _as_json(value: Any) -> Any:
+    return value.tolist() if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,179 @@
+"""What `fit` refuses before it starts, and what it checks while it runs."""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import Parameter
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from infohebb.errors import MismatchError, NonFiniteLossError, WrongTypeError, is_number, is_whole
+from infohebb.learner import Learner
+from infohebb.training.callbacks.base import AtEpochEnd, Callback
+from infohebb.training.optimizers import check_step
+from infohebb.training.statistics import Statistics
+
+RATES = {"units": 1e-3, "head": 1e-2}  # of the default optimizer
+
+
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Raise WrongTypeError or MismatchError that names the argument of `fit` that cannot be right."""
+    if not isinstance(given["learner"], Learner):
+        kind = type(given["learner"]).__name__
+        raise MismatchError(f"learner is a {kind}; give infohebb.Learner(model, rule)")
+    for name in ("epochs", "batch", "check_every"):
+        value = given[name]
+        fits = is_whole(value) and int(value) >= 1  # pyright: ignore[reportArgumentType]
+        if not fits and (value is not None or name != "check_every"):
+            raise WrongTypeError(f"{name}={value!r}: give a whole number of at least 1")
+    clip_norm = given["clip_norm"]
+    if clip_norm is not None and not (is_number(clip_norm) and clip_norm > 0):
+        raise WrongTypeError(f"clip_norm={clip_norm!r}: give a number above 0, or None")
+    if given["scheduler_per"] not in ("epoch", "step"):
+        raise WrongTypeError(f"scheduler_per={given['scheduler_per']!r}: give 'epoch' or 'step'")
+    if given["unpack"] is not None and not callable(given["unpack"]):
+        raise WrongTypeError(f"unpack={given['unpack']!r}: give a function of a batch that returns (inputs, targets)")
+
+
+def as_callbacks(given: Any) -> list[Callback]:
+    """Return callbacks, plain functions as ones at the end of an epoch.  Raises WrongTypeError."""
+    listed = list(given) if isinstance(given, Iterable) else [given]
+    for one in listed:
+        if isinstance(one, type):
+            raise WrongTypeError(f"callbacks: {one.__name__} is a class; give an instance, such as {one.__name__}()")
+        if not isinstance(one, Callback) and not callable(one):
+            raise WrongTypeError(f"callbacks: {one!r} is no Callback and no function of a State; give one of them")
+    return [one if isinstance(one, Callback) else AtEpochEnd(one) for one in listed]
+
+
+def parameters_to_train(learner: Learner) -> dict[str, Parameter]:
+    """Return the parameters that the rule trains, by their name in the learner.  Raises MismatchError if none."""
+    chosen = {id(parameter) for group in learner.param_groups() for parameter in group["params"]}
+    return {name: parameter for name, parameter in learner.named_parameters() if id(parameter) in chosen}
+
+
+def choose_optimizer(learner: Learner, optimizer: Any, scheduler: Any) -> Optimizer:
+    """Return the optimizer given, else that of the scheduler, else AdamW with the rates of `RATES`, no weight decay.
+
+    Raises WrongTypeError, and MismatchError for one that does not fit the learner.
+    """
+    if optimizer is None and scheduler is not None:
+        optimizer = scheduler.optimizer
+    if optimizer is None:
+        return AdamW(learner.param_groups(**RATES), weight_decay=0.0)
+    if not isinstance(optimizer, Optimizer):
+        raise WrongTypeError(
+            f"optimizer={optimizer!r}: give a torch optimizer, such as torch.optim.Adam(learner.param_groups())"
+        )
+    check_step(type(optimizer))
+    check_held(learner, optimizer)
+    return optimizer
+
+
+def check_held(learner: Learner, optimizer: Optimizer) -> None:
+    """Raise MismatchError unless an optimizer steps parameters of this learner, and all that its rule owns.
+
+    Warns of parameters that the rule trains and the optimizer lacks.
+    """
+    own, training = {id(parameter) for parameter in learner.parameters()}, parameters_to_train(learner)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    make = "make it anew with learner.param_groups()"
+    if held - own:
+        raise MismatchError(f"the optimizer holds {len(held - own)} parameters that the learner does not have; {make}")
+    lacking = [name for name, parameter in training.items() if id(parameter) not in held]
+    if len(lacking) == len(training):
+        raise MismatchError(f"the optimizer holds none of the parameters that the rule trains; {make}")
+    of_rule = [name for name in lacking if name.startswith("rule.")]
+    if of_rule:
+        raise MismatchError(f"the optimizer lacks {listed(of_rule)}, which the rule owns and trains; {make}")
+    if lacking:
+        warnings.warn(f"the optimizer lacks {listed(lacking)}, so that they do not change; {make}", stacklevel=4)
+
+
+def check_scheduler(scheduler: Any, per: str, optimizer: Optimizer) -> None:
+    """Raise WrongTypeError or MismatchError for a scheduler of another optimizer, or one that cannot go per step."""
+    if scheduler is None:
+        return
+    if not isinstance(scheduler, LRScheduler):
+        raise WrongTypeError(f"scheduler={scheduler!r}: give a scheduler of torch.optim.lr_scheduler")
+    if scheduler.optimizer is not optimizer:
+        raise MismatchError("the scheduler belongs to another optimizer; make it over the one given to fit")
+    if per == "step" and isinstance(scheduler, ReduceLROnPlateau):
+        raise MismatchError("ReduceLROnPlateau needs a loss per epoch; give scheduler_per='epoch'")
+
+
+def put_in_train_mode(learner: Learner) -> None:
+    """Leave each module's mode alone; a model in eval mode as a whole is put in train mode, with a warning."""
+    if learner.model.training:
+        return
+    warnings.warn(
+        f"the {type(learner.model).__name__} was in eval mode; fit puts it and all of its modules in train mode. "
+        "Call model.train() first, then .eval() on the modules that are to stay so",
+        stacklevel=3,
+    )
+    learner.train()
+
+
+class MissingGradients:
+    """Parameters that the rule trains and that no step of the epoch has given a gradient."""
+
+    def __init__(self, learner: Learner):
+        self.training = parameters_to_train(learner)
+        self.without = dict(self.training)
+        self.warned = False
+
+    def begin_epoch(self) -> None:
+        """Start anew."""
+        self.without = dict(self.training)
+
+    def see(self) -> None:
+        """Look at the gradients of a step that learned something; warn after the first."""
+        if self.without:
+            still = {name: each for name, each in self.without.items() if each.grad is None and each.requires_grad}
+            self.without = still
+            if still and not self.warned:
+                warnings.warn(
+                    f"{listed(still)} got no gradient in the first step; if none comes in this epoch, fit stops at its "
+                    "end",
+                    stacklevel=4,
+                )
+        self.warned = True
+
+    def check(self) -> None:
+        """Raise MismatchError at the end of an epoch for parameters that never had a gradient."""
+        if self.without:
+            raise MismatchError(
+                f"{listed(self.without)} got no gradient in an epoch, though the rule trains it; does the model use "
+                "it? Freeze it with requires_grad_(False) if it is not meant to learn"
+            )
+
+
+def check_finite(statistics: Statistics, modules: Mapping[str, nn.Module], when: str) -> None:
+    """Raise NonFiniteLossError that names the unit whose objective, or the loss or weight, that is not finite."""
+    place = statistics.not_finite()
+    if place == "":
+        raise NonFiniteLossError(f"{when}: the label loss is not finite; lower the head's rate, or give clip_norm=1.0")
+    if place is not None:
+        raise NonFiniteLossError(
+            f"{when}: the objective of unit {place} is not finite; lower the units' rate, or give clip_norm=1.0"
+        )
+    named = [(f"{prefix}.{name}", p) for prefix, m in modules.items() for name, p in m.named_parameters()]
+    sums = [parameter.detach().float().sum() for _, parameter in named]
+    if not sums or math.isfinite(float(torch.stack([each.to(sums[0].device) for each in sums]).sum())):
+        return
+    for name, parameter in named:
+        if not bool(parameter.isfinite().all()):
+            raise NonFiniteLossError(
+                f"{when}: {name} is not finite; lower the learning rate of its group, or give clip_norm=1.0"
+            )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return up to three names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,225 @@
+"""fit: a learner trained on arrays or a loader, with any torch optimizer, scheduler and callbacks."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from infohebb.errors import MismatchError
+from infohebb.learner import Learner
+from infohebb.training.batches import Batches, Home, Unpack, as_batches
+from infohebb.training.callbacks.base import Callback, State
+from infohebb.training.callbacks.progress import Progress
+from infohebb.training.evaluation import home_of
+from infohebb.training.fit_checks import (
+    MissingGradients,
+    as_callbacks,
+    check_arguments,
+    check_finite,
+    check_scheduler,
+    choose_optimizer,
+    put_in_train_mode,
+)
+from infohebb.training.statistics import History, Statistics, extend_history, rates_of, validate
+
+LONELY = "more than 1 value per channel"  # of torch's message for a batch norm that is given one sample
+
+
+def fit(  # noqa: PLR0913  (the public face: each setting by its name)
+    learner: Learner,
+    train: Any,
+    validation: Any = None,
+    *,
+    epochs: int,
+    optimizer: Optimizer | None = None,
+    scheduler: Any = None,
+    scheduler_per: Literal["epoch", "step"] = "epoch",
+    callbacks: Sequence[Any] | Callback = (),
+    batch: int = 256,
+    unpack: Unpack | None = None,
+    clip_norm: float | None = None,
+    check_every: int | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a learner's model in place, and return its history: a dictionary of curves, one entry per epoch.
+
+    Called again it goes on from where the model is: in a new order, drawn from torch's global generator, and at the
+    rates that the optimizer has.
+
+    Args:
+        learner: the model and the rule.
+        train: (x, y), arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a DataSet, of which the
+            training samples are taken; or a loader: a DataLoader or any other iterable of batches that can be read
+            again, with or without a length. Numbers are moved to the model's device and type; integers (token ids)
+            stay integers, except uint8 images.
+        validation: the same, scored after each epoch in eval mode (of a DataSet the test samples). Default: nothing.
+        epochs: number of passes over the training data; with a Checkpoint, those already done included.
+        optimizer: a torch optimizer over `learner.param_groups(...)`. Default: AdamW with rate 1e-3 for units, 1e-2 for
+            the head, 1e-3 for what the rule owns, and no weight decay. It is made anew in each call.
+        scheduler: a torch scheduler over that optimizer. ReduceLROnPlateau gets the validation loss, or else the
+            training loss.
+        scheduler_per: whether the scheduler steps per "epoch" (default) or per "step".
+        callbacks: instances from infohebb.callbacks, or functions of a State called at the end of each epoch.
+        batch: number of samples per step and per batch of validation, for arrays and DataSets. Default: 256.
+        unpack: function of a loader's batch that returns (inputs, targets); inputs are a tensor, a tuple of arguments
+            or a mapping of keyword arguments of the model. Default: a batch is such a pair already.
+        clip_norm: largest norm of all gradients together; larger ones are scaled down. Default: no limit.
+        check_every: number of steps after which loss, objectives and weights must be finite. Default: at the end of
+            each epoch.
+        progress: whether to show a progress bar, on a terminal only.
+
+    Returns:
+        Curves `epoch`, `samples` (since the start), `train_loss` (the label loss), `train_accuracy` (percent, while
+        learning), `validation_loss`, `validation_accuracy` or `validation_error` (mean squared error), `seconds`,
+        `learning_rate` by parameter group as an epoch begins, `objective` by unit and term, and what callbacks add.
+
+    Raises:
+        UsageError: for what cannot be right; MismatchError, after an epoch, for a parameter that the rule trains and
+            that got no gradient.
+        NonFiniteLossError: for a loss, objective or weight that is not finite; no checkpoint of that epoch is written.
+    """
+    check_arguments(locals())
+    optimizer = choose_optimizer(learner, optimizer, scheduler)
+    check_scheduler(scheduler, scheduler_per, optimizer)
+    home = Home(*home_of(learner.model), learner.classes)
+    batches = as_batches(train, int(batch), home, unpack=unpack)
+    held_out = None
+    if validation is not None:
+        held_out = as_batches(validation, int(batch), home, shuffle=False, unpack=unpack, name="validation")
+    called = as_callbacks(callbacks)
+    if progress and not any(isinstance(callback, Progress) for callback in called):
+        called.append(Progress())
+    settings = Settings(scheduler_per == "step", clip_norm, check_every)
+    state = State(learner, optimizer, scheduler, int(epochs), batches, called)
+    _refuse_iterator(train, int(epochs), "train")
+    _refuse_iterator(validation, int(epochs), "validation")
+    return Fitting(state, settings, held_out).to_the_end()
+
+
+def _refuse_iterator(data: Any, epochs: int, name: str) -> None:
+    if epochs > 1 and hasattr(data, "__next__"):
+        raise MismatchError(f"{name} is an iterator, which can be read once only; give a list or a DataLoader")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How steps and scores are made; `scored` begins the names of the curves of held-out data."""
+
+    scheduler_per_step: bool = False
+    clip_norm: float | None = None
+    check_every: int | None = None
+    scored: str = "validation"
+
+
+class Fitting:
+    """One fit: its state, its settings and what it is scored on."""
+
+    def __init__(self, state: State, settings: Settings, held_out: Batches | None):
+        self.state, self.settings, self.held_out = state, settings, held_out
+        self.inward = sorted(state.callbacks, key=lambda callback: not callback.outermost)
+        self.outward = sorted(state.callbacks, key=lambda callback: callback.outermost)
+        groups = state.optimizer.param_groups
+        stepped = [parameter for group in groups for parameter in group["params"]]
+        self.stepped = stepped
+        self.parameters = list({id(p): p for p in [*state.learner.parameters(), *stepped]}.values())
+        self.missing = MissingGradients(state.learner)
+
+    def to_the_end(self) -> History:
+        """Run all epochs that are still to be done, and return the history."""
+        state = self.state
+        put_in_train_mode(state.learner)
+        state.learner.bind(state.optimizer)
+        with contextlib.ExitStack() as stack:
+            try:
+                for callback in self.inward:
+                    callback.on_fit_start(state)
+                    stack.callback(callback.on_fit_end, state)
+                while state.epoch < state.epochs and not state.stop:
+                    self._epoch()
+            except BaseException:
+                state.failed = True
+                raise
+        return state.history
+
+    def _epoch(self) -> None:
+        state, began = self.state, time.perf_counter()
+        state.epoch, state.statistics = state.epoch + 1, Statistics()
+        rates = rates_of(state.optimizer)
+        self.missing.begin_epoch()
+        self._begin_pass()
+        for inputs, targets in state.train:
+            self._step(inputs, targets)
+        self._check_learned()
+        self._check_finite()
+        scores = {} if self.held_out is None else validate(state.learner, self.held_out)
+        named = {f"{self.settings.scored}_{name}": value for name, value in scores.items()}
+        seconds = time.perf_counter() - began
+        extend_history(state.history, state.epoch, state.statistics, rates, named, seconds)
+        if state.scheduler is not None and not self.settings.scheduler_per_step:
+            self._schedule()
+        for callback in self.outward:
+            callback.on_epoch_end(state)
+        self.missing.check()
+
+    def _begin_pass(self) -> None:
+        """Tell a sampler that draws by epoch (DistributedSampler) which one it is."""
+        set_epoch = getattr(getattr(self.state.train.source, "sampler", None), "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(self.state.epoch - 1)
+
+    def _step(self, inputs: Any, targets: torch.Tensor) -> None:
+        state = self.state
+        for parameter in self.parameters:
+            parameter.grad = None
+        torch.clear_autocast_cache()  # an autocast around fit would keep casts of weights from before the last step
+        try:
+            step = state.learner.backward(inputs, targets)
+        except ValueError as error:
+            if LONELY not in str(error):
+                raise
+            raise MismatchError(
+                f"a batch of {len(targets)} sample, too few for batch norm in train mode; give another batch size, "
+                "or a DataLoader with drop_last=True"
+            ) from error
+        if self.settings.clip_norm is not None:
+            clip_grad_norm_(self.stepped, self.settings.clip_norm)
+        state.optimizer.step()
+        state.step, state.last = state.step + 1, step
+        state.statistics.add(step)
+        if not step.waiting:
+            self.missing.see()
+        if state.scheduler is not None and self.settings.scheduler_per_step:
+            state.scheduler.step()
+        if self.settings.check_every and state.step % self.settings.check_every == 0:
+            self._check_finite()
+        for callback in self.outward:
+            callback.on_step_end(state)
+
+    def _check_learned(self) -> None:
+        if self.state.statistics.learned == 0:
+            raise MismatchError(
+                f"{type(self.state.learner.rule).__name__} still waited for samples after an epoch of "
+                f"{self.state.statistics.steps} steps; give more samples"
+            )
+
+    def _check_finite(self) -> None:
+        state = self.state
+        when = f"epoch {state.epoch}, step {state.step}"
+        check_finite(state.statistics, {"model": state.learner.model, "rule": state.learner.rule}, when)
+
+    def _schedule(self) -> None:
+        if not isinstance(self.state.scheduler, ReduceLROnPlateau):
+            self.state.scheduler.step()
+            return
+        history = self.state.history
+        name = f"{self.settings.scored}_loss"
+        losses = history.get(name) or history.get("train_loss")
+        if not losses:
+            raise MismatchError("ReduceLROnPlateau needs a loss, and there is none; give validation data, or a head")
+        self.state.scheduler.step(losses[-1])

@@ -1,0 +1,185 @@
+"""Callbacks: each does what it says, and none changes what is learned."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from fit_toys import arrays, learner, own_learner, same, weights
+from safetensors.torch import load_file
+
+import infohebb
+from infohebb.callbacks import Alignment, Callback, EarlyStopping, Monitor, Progress, Snapshots, TensorBoard
+from infohebb.errors import MismatchError, UnknownNameError, UsageError, WrongTypeError
+
+
+def fit(learner, train=None, validation=None, **options):
+    train = arrays() if train is None else train
+    return infohebb.fit(learner, train, validation, **{"epochs": 2, "batch": 20, "progress": False, **options})
+
+
+def test_events_come_in_order_with_the_state():
+    seen = []
+
+    class Diary(Callback):
+        def on_fit_start(self, state):
+            seen.append(("start", state.epoch, state.step))
+
+        def on_step_end(self, state):
+            seen.append(("step", state.epoch, state.step, len(state.last.targets)))
+
+        def on_epoch_end(self, state):
+            seen.append(("epoch", state.epoch, state.step, len(state.history["epoch"])))
+
+        def on_fit_end(self, state):
+            seen.append(("end", state.epoch, state.step))
+
+    fit(learner(), arrays(40), callbacks=Diary())
+    steps = [("step", 1 + (k > 2), k, 20) for k in range(1, 5)]
+    assert seen == [("start", 0, 0), *steps[:2], ("epoch", 1, 2, 1), *steps[2:], ("epoch", 2, 4, 2), ("end", 2, 4)]
+
+
+def test_a_function_is_called_at_the_end_of_each_epoch_and_may_stop_the_fit():
+    epochs = []
+
+    def stop(state):
+        epochs.append(state.epoch)
+        state.stop = state.epoch == 2
+
+    history = fit(learner(), epochs=5, callbacks=[stop])
+    assert epochs == history["epoch"] == [1, 2]
+
+
+def test_early_stopping_ends_the_fit_and_brings_the_best_weights_back():
+    kept = {}
+
+    def keep(state):
+        kept[state.epoch] = weights(state.learner.model)
+        state.history.setdefault("score_accuracy", []).append([1.0, 3.0, 2.0, 3.0, 0.0][state.epoch - 1])
+
+    one = learner()
+    history = fit(one, epochs=5, callbacks=[keep, EarlyStopping(2, "score_accuracy")])
+    assert history["epoch"] == [1, 2, 3, 4]
+    assert same(weights(one.model), kept[2])
+
+
+def test_early_stopping_names_the_curves_that_exist():
+    with pytest.raises(UnknownNameError, match="unknown curve of the history 'validation_loss'"):
+        fit(learner(), callbacks=[EarlyStopping()])
+
+
+def test_alignment_is_that_of_the_two_gradients():
+    torch.manual_seed(1)
+    one = own_learner()
+    batch = arrays(30, seed=2)
+    twin = infohebb.Learner(copy.deepcopy(one.model), infohebb.Backprop())
+    history = fit(one, epochs=1, callbacks=[Alignment(infohebb.Backprop(), batch)])
+    own = own_learner()
+    own.backward(*batch)
+    twin.backward(*batch)
+    first, second = own.model.stem.weight.grad.flatten().double(), twin.model.stem.weight.grad.flatten().double()
+    cosine = torch.nn.functional.cosine_similarity(first, second, 0)
+    lines = history["alignment"]
+    assert lines["epoch"] == [0, 1]
+    assert lines["angle"]["stem.weight"][0] == pytest.approx(float(torch.rad2deg(torch.acos(cosine))), rel=1e-5)
+    assert lines["norm_ratio"]["stem.weight"][0] == pytest.approx(float(first.norm() / second.norm()), rel=1e-5)
+    assert lines["angle"]["fc.weight"][0] == pytest.approx(0, abs=1e-3)
+
+
+def test_two_rules_see_the_same_dropout():
+    """Our dropout draws by unit, and backprop runs the network as a whole."""
+    model = infohebb.networks.plain.MLP(8, 2, (16, 16), dropout=0.5)
+    one = infohebb.Learner(model, infohebb.LastLayer())
+    history = fit(one, callbacks=[Alignment(infohebb.Backprop())])
+    assert history["alignment"]["angle"]["readout.weight"] == pytest.approx([0.0] * 3, abs=1e-3)
+
+
+def test_measuring_changes_no_bit_of_the_training(tmp_path):
+    def run(callbacks):
+        one = learner()
+        torch.manual_seed(9)
+        fit(one, arrays(), arrays(), callbacks=callbacks)
+        return weights(one)
+
+    x, _ = arrays()
+    measuring = [
+        Alignment(infohebb.Backprop()),
+        Monitor(),
+        Snapshots(activities=x),
+        TensorBoard(tmp_path),
+        EarlyStopping(9),
+    ]
+    assert same(run([]), run(measuring))
+
+
+def test_a_loader_has_no_batch_to_measure_on():
+    with pytest.raises(MismatchError, match="give batch="):
+        fit(learner(), [arrays(20)], callbacks=[Alignment(infohebb.Backprop())])
+
+
+def test_monitor_keeps_numbers_of_a_function_and_of_the_rule():
+    class Watching(infohebb.KernelizedBottleneck):
+        def monitor(self, model, inputs, targets):
+            return {"rows": {"all": float(len(targets))}}
+
+    function = Monitor(lambda one: {"norm": one.model.fc.weight.norm()}, every=2)
+    history = fit(own_learner(), epochs=4, callbacks=[function])
+    assert history["monitor"]["epoch"] == [0, 2, 4]
+    assert len(history["monitor"]["norm"]) == 3
+    history = fit(own_learner(Watching()), epochs=1, callbacks=[Monitor()])
+    assert history["monitor"] == {"epoch": [0, 1], "rows": {"all": [60.0, 60.0]}}
+
+
+def test_snapshots_hold_weights_and_activities_in_memory_or_in_a_folder(tmp_path):
+    x, _ = arrays(10)
+    kept = Snapshots(2, activities=x)
+    one = own_learner()
+    before = weights(one.model)
+    fit(one, epochs=4, callbacks=[kept, Snapshots(4, activities=x, folder=tmp_path)])
+    assert list(kept.taken) == [0, 2, 4]
+    assert torch.equal(kept.taken[0]["weights/stem.weight"], before["stem.weight"])
+    assert torch.equal(kept.taken[4]["activities/stem"], one.model.stem(x))
+    written = load_file(tmp_path / "epoch0004.safetensors")
+    assert same(written, kept.taken[4])
+
+
+def test_tensorboard_gets_each_number_of_the_history(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = fit(learner(), callbacks=[TensorBoard(tmp_path)])
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == [1, 2]
+    assert events.Scalars("objective/0:3/relevance")[1].value == pytest.approx(
+        history["objective"]["0:3"]["relevance"][1]
+    )
+
+
+def test_without_tensorboard_one_line_says_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match=r"pip install 'infohebb\[track\]'"):
+        TensorBoard(tmp_path)
+
+
+def test_the_bar_shows_epoch_and_accuracy_on_a_terminal_only(monkeypatch, capsys):
+    fit(learner(), progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    fit(learner(), callbacks=[Progress()])
+    shown = capsys.readouterr().err
+    assert "KernelizedBottleneck" in shown
+    assert "epoch 2/2" in shown
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EarlyStopping(0),
+        lambda: EarlyStopping(smallest_change=-1.0),
+        lambda: Alignment(infohebb.Backprop(), every=0),
+        lambda: Monitor(every=-1),
+    ],
+)
+def test_wrong_settings_are_refused(make):
+    with pytest.raises(WrongTypeError, match=r"=.*: give "):
+        make()

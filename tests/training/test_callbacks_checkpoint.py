@@ -1,0 +1,235 @@
+"""Checkpoint: whole or not at all, and a fit goes on from it to the same bits, after SIGKILL too."""
+
+import json
+import signal
+import time
+
+import pytest
+import torch
+from fit_toys import arrays, learner, own_learner, same, weights
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
+
+import infohebb
+from infohebb.callbacks import Callback, Checkpoint, EarlyStopping
+from infohebb.errors import CheckpointError, CorruptFileError
+
+# A run whose weights depend on dropout, momentum, a scheduler and a shuffled DataLoader with a generator of its own; it
+# draws from NumPy and Python too, as augmentations may.
+SCRIPT = """
+import random, sys, time
+import numpy
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from safetensors.torch import save_file
+import infohebb
+from infohebb.callbacks import Checkpoint, EarlyStopping
+
+torch.manual_seed(3), numpy.random.seed(3), random.seed(3)
+x = torch.randn(60, 8)
+y = (x[:, 0] > 0).long()
+model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 16), nn.Tanh(),
+                      nn.Linear(16, 2))
+learner = infohebb.Learner(model, infohebb.KernelizedBottleneck())
+optimizer = torch.optim.SGD(learner.param_groups(units=0.1, head=0.01), momentum=0.9)
+scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+loader = DataLoader(TensorDataset(x, y), 20, shuffle=True, generator=torch.Generator().manual_seed(4))
+
+drawn = []
+
+class Slow(infohebb.callbacks.Callback):
+    def on_step_end(self, state):
+        if sys.argv[1] == "slow" and state.step > 7:  # in the third epoch
+            print("third", flush=True)
+            time.sleep(60)
+
+    def on_epoch_end(self, state):
+        drawn.append((random.random(), numpy.random.rand()))
+
+history = infohebb.fit(learner, loader, (x, y), epochs=5, optimizer=optimizer, scheduler=scheduler,
+                       callbacks=[Checkpoint("kept" + sys.argv[2]), EarlyStopping(9), Slow()])
+save_file(model.state_dict(), f"final{sys.argv[2]}.safetensors")
+print(drawn[-1], history["epoch"], history["samples"], history["train_loss"], history["learning_rate"])
+"""
+
+
+def test_a_killed_fit_ends_with_the_bits_of_one_that_was_not(python, tmp_path):
+    def code(*words):
+        return f"import sys; sys.argv = ['-c', *{list(words)}]\n{SCRIPT}"
+
+    process = python(code("slow", "B"), wait=False)
+    whole = python(code("fast", "A"))
+    assert whole.status == 0, whole.err
+    assert process.stdout.readline() == "third\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [path.name for path in (tmp_path / "keptB").iterdir()] == ["epoch0002"]
+    (tmp_path / "keptB" / ".epoch0003.1.part").mkdir()
+    resumed = python(code("fast", "B"))
+    assert resumed.status == 0, resumed.err
+    assert resumed.out == whole.out
+    assert same(load_file(tmp_path / "finalB.safetensors"), load_file(tmp_path / "finalA.safetensors"))
+    assert [path.name for path in (tmp_path / "keptB").iterdir()] == ["epoch0005"]
+
+
+class StoppedError(Exception):
+    """A fit is interrupted."""
+
+
+def crash_after(step):
+    class Crash(Callback):
+        def on_step_end(self, state):
+            if state.step == step:
+                raise StoppedError
+
+    return Crash()
+
+
+def go(folder, epochs=4, make=learner, crash=None, callbacks=(), optimizer=None, **options):
+    one = make()
+    torch.manual_seed(1)
+    optimizer = torch.optim.Adam(one.param_groups(units=1e-2, head=1e-2)) if optimizer is None else optimizer(one)
+    called = [
+        *callbacks,
+        *([Checkpoint(folder, **options)] if folder else []),
+        *([crash_after(crash)] if crash else []),
+    ]
+    history = infohebb.fit(
+        one, arrays(), arrays(), epochs=epochs, batch=20, optimizer=optimizer, callbacks=called, progress=False
+    )
+    del history["seconds"]
+    return weights(one), history
+
+
+def test_resumed_and_raised_epochs_end_where_a_longer_fit_does(tmp_path):
+    whole = go(None, 5)
+    go(tmp_path, 2)
+    with pytest.raises(StoppedError):
+        go(tmp_path, 4, crash=8)
+    resumed = go(tmp_path, 5)
+    assert same(resumed[0], whole[0])
+    assert resumed[1] == whole[1]
+
+
+def test_a_rules_own_weights_come_back(tmp_path):
+    def make():
+        torch.manual_seed(int(time.monotonic_ns() % 1000))  # another process draws other feedback
+        example = torch.zeros(2, 8)
+        return infohebb.Learner(own_learner().model, infohebb.DirectFeedbackAlignment(), ["stem", "body"], "fc",
+                                example=example)  # fmt: skip
+
+    first, _ = go(tmp_path, 1, make)
+    second, _ = go(tmp_path, 1, make)
+    assert same(first, second)
+    assert any(name.startswith("rule.") for name in first)
+
+
+def test_every_and_keep_say_which_checkpoints_stay(tmp_path):
+    go(tmp_path, 7, every=2, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch0006", "epoch0007"]
+
+
+def test_early_stopping_goes_on_counting(tmp_path):
+    def stopping():
+        return [EarlyStopping(1, "train_loss", mode="max")]  # it falls, so that the second epoch is one too many
+
+    whole = go(None, 6, callbacks=stopping())
+    with pytest.raises(StoppedError):
+        go(tmp_path, 6, callbacks=stopping(), crash=4)
+    resumed = go(tmp_path, 6, callbacks=stopping())
+    assert whole[1] == resumed[1]
+    assert same(whole[0], resumed[0])
+    again = go(tmp_path, 6, callbacks=stopping())  # it has stopped
+    assert same(again[0], whole[0])
+    assert again[1] == whole[1]
+
+
+def sgd(one):
+    return torch.optim.SGD(one.param_groups(), lr=0.1)
+
+
+def slower(one):
+    return torch.optim.Adam(one.param_groups(units=1e-3, head=1e-2))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"make": own_learner}, r"another model: model\.name was Sequential and is Own"),
+        ({"make": lambda: learner(infohebb.HSICBottleneck())}, r"rule\.name was KernelizedBottleneck and is HSICBott"),
+        ({"make": lambda: learner(infohebb.KernelizedBottleneck(gamma=3.0))}, r"rule\.gamma was 2\.0 and is 3\.0"),
+        ({"optimizer": sgd}, r"optimizer\.name was Adam and is SGD"),
+        ({"optimizer": slower}, r"optimizer\.groups\.0\.lr was 0\.01 and is 0\.001"),
+        ({"config": {"a": 1}}, r"config\.a was None and is 1"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_by_name(tmp_path, options, words):
+    go(tmp_path, 1)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        go(tmp_path, 2, **options)
+    assert str(caught.value).endswith("; choose another folder, or delete it")
+
+
+@pytest.mark.parametrize("file", ["network.safetensors", "state.pt", "config.json", "checksums.json"])
+def test_a_damaged_file_is_one_line_and_loads_nothing(tmp_path, file):
+    go(tmp_path, 1)
+    path = tmp_path / "epoch0001" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    one = learner()
+    before = weights(one)
+    optimizer = torch.optim.Adam(one.param_groups(units=1e-2, head=1e-2))
+    with pytest.raises((CorruptFileError, CheckpointError), match="delete"):
+        infohebb.fit(one, arrays(), epochs=2, batch=20, optimizer=optimizer, callbacks=[Checkpoint(tmp_path)])
+    assert same(weights(one), before)
+
+
+def test_an_optimizer_state_of_another_shape_is_refused(tmp_path):
+    """torch's fused Adam would write past its end."""
+    import hashlib
+
+    go(tmp_path, 1)
+    folder = tmp_path / "epoch0001"
+    state = torch.load(folder / "state.pt", weights_only=True)
+    for each in state["optimizer"]["state"].values():
+        each["exp_avg"] = torch.zeros(1)
+    torch.save(state, folder / "state.pt")
+    sums = json.loads((folder / "checksums.json").read_text())
+    sums["state.pt"] = hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest()
+    (folder / "checksums.json").write_text(json.dumps(sums))
+    with pytest.raises(CorruptFileError, match=r"exp_avg has shape \(1,\)"):
+        go(tmp_path, 2)
+
+
+def test_in_one_process_a_second_fit_goes_on_at_the_rates_left(tmp_path):
+    one = learner()
+    optimizer = torch.optim.SGD(one.param_groups(units=0.1, head=0.1), momentum=0.9)
+    options = {"batch": 20, "optimizer": optimizer, "progress": False}
+    infohebb.fit(one, arrays(), epochs=1, callbacks=[Checkpoint(tmp_path)], **options)
+    optimizer.param_groups[0]["lr"] = 0.01
+    before = weights(one)
+    with torch.no_grad():
+        one.model[0].bias.add_(1)
+    history = infohebb.fit(one, arrays(), epochs=2, callbacks=[Checkpoint(tmp_path)], **options)
+    assert history["epoch"] == [1, 2]
+    assert history["learning_rate"]["units"] == [0.1, 0.01]
+    assert float((one.model[0].bias.detach() - before["model.0.bias"]).mean()) > 0.5
+
+
+def test_weights_can_be_loaded_alone(tmp_path):
+    first, _ = go(tmp_path, 1)
+    one = learner()
+    Checkpoint(tmp_path).load_weights(one)
+    assert same(weights(one), first)
+
+
+def test_tied_weights_are_kept(tmp_path):
+    one = own_learner()
+    one.model.stem.twin = one.model.stem.weight
+    optimizer = torch.optim.SGD(one.param_groups(), lr=0.1)
+    loader = DataLoader(TensorDataset(*arrays()), 20)
+    infohebb.fit(one, loader, epochs=1, optimizer=optimizer, callbacks=[Checkpoint(tmp_path)], progress=False)
+    written = load_file(tmp_path / "epoch0001" / "network.safetensors")
+    assert torch.equal(written["stem.twin"], one.model.stem.weight)
