@@ -125,6 +125,8 @@ class Recording:
         """Run the output's own derivative down to the outputs of weight layers."""
         del parameters, value, place
         names, layers = _flat(self.outputs)
+        if not layers:  # a unit without a weight layer, such as a norm, that comes before all others
+            return
         gradients = torch.autograd.grad(
             output, layers, error.to(output.dtype).view(output.shape), retain_graph=True, allow_unused=True
         )
