@@ -132,7 +132,7 @@ REFUSED = {
     "no units": (
         ResNet,
         {},
-        r"ResNet does not say what its units are; give for example units=\['stem', 'layers\.\*'\]",
+        r"give the units of this ResNet, for example units=\['stem', 'layers\.\*'\]",
     ),
     "unknown name": (ResNet, {"units": ["stm"]}, r"unknown unit 'stm'; did you mean 'stem'\?"),
     "unknown pattern": (ResNet, {"units": ["blocks.*"]}, r"unknown unit 'blocks\.\*'"),
@@ -153,7 +153,7 @@ REFUSED = {
     "a foreign module": (ResNet, {"units": [nn.Linear(1, 1)]}, "this Linear is no submodule of the ResNet"),
     "another type": (ResNet, {"units": [nn.LSTM]}, "ResNet has no LSTM"),
     "bad classes": (ResNet, {"units": BLOCKS, "classes": 0}, "classes=0: give a whole number"),
-    "activity of no unit": (ResNet, {"units": BLOCKS, "activity": {"fc": len}}, "there is no unit 'fc'"),
+    "activity of no unit": (ResNet, {"units": BLOCKS, "activity": {"fc": len}}, "unknown unit 'fc'; known: layers.0"),
 }
 
 
@@ -336,8 +336,8 @@ STEPS = {
         "the output of 0 needs no gradient, though it has parameters to train",
     ),
     "a unit that is not called": (Skips, ["used", "unused"], "unit unused was not called by the model's forward"),
-    "a dictionary": (lambda: Skips("dict"), ["used", "unused"], r"the model returned a dict, not logits; give output="),
-    "one sample's logits": (lambda: Skips("one"), ["used", "unused"], r"the model returned \(10,\) for a batch of 24"),
+    "a dictionary": (lambda: Skips("dict"), ["used"], r"the model returned a dict, not logits; give output="),
+    "one sample's logits": (lambda: Skips("one"), ["used"], r"the model returned \(10,\) for a batch of 24"),
     "a unit after the head": (HeadFirst, ["late"], "unit late was called after the head fc"),
 }
 
@@ -346,6 +346,8 @@ STEPS = {
 def test_a_step_that_cannot_be_names_the_place(what):
     make, units, message = STEPS[what]
     model, (x, y) = make(), rows(dtype=torch.float32)
+    if units == ["used"]:
+        model.unused.requires_grad_(False)
     head = "fc" if hasattr(model, "fc") else None
     learner = Learner(model, Zero(), units=units, head=head)
     with pytest.raises(MismatchError, match=message) as caught:

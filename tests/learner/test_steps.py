@@ -198,7 +198,7 @@ def test_gradients_accumulate_when_asked_and_are_refused_otherwise():
     learner.eval()
     learner.backward(x, y)
     once = gradients(learner)
-    with pytest.raises(MismatchError, match=r"stem\.0\.weight holds a gradient from before: call optimizer.zero_grad"):
+    with pytest.raises(MismatchError, match=r"stem\.0\.weight holds a gradient from before: call learner.zero_grad"):
         learner.backward(x, y)
     learner.backward(x, y, accumulate=True)
     assert largest_difference(gradients(learner), {name: 2 * each for name, each in once.items()}) < 1e-14
@@ -353,6 +353,7 @@ def test_without_a_head_only_units_learn():
     learner = Learner(model, Square(), head=False)
     step = learner.backward(x, y)
     assert step.loss is None
+    assert step.logits is None
     assert set(step.terms) == {"0:2", "2"}
     assert gradients(model).keys() == dict(model.named_parameters()).keys()
 

@@ -59,7 +59,8 @@ class Pass:
                 self._check(bounds.unit.name, parameters, z)
             if parameters or self._owns:
                 normalised = self._learn(bounds, parameters, z, learn)
-                self._norms.expect(bounds.unit, onwards, None if kept or z is not output else normalised)
+                if z is output:  # a norm follows what the unit returns, not what is picked out of it
+                    self._norms.expect(bounds.unit, onwards, None if kept else normalised)
             return onwards
 
         with self._hooks(leave, at_output=False), torch.no_grad():
