@@ -444,7 +444,7 @@ def test_units_and_head_mean_the_same_for_every_rule():
     [
         ({"unit": 1.0}, "unknown role or parameter 'unit'; did you mean 'units'"),
         ({"units": -1.0}, "units=-1.0: give a learning rate of at least 0"),
-        ({"units": [1.0, 2.0]}, "units: 2 values for 4 layers"),
+        ({"units": [1.0, 2.0]}, "units: 2 values for 4 units"),
         ({"**.gain": 1.0}, r"unknown role or parameter '\*\*\.gain'"),
     ],
 )

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from infohebb.errors import MismatchError
 from infohebb.learner.choose import Choose
 from infohebb.networks.unit import Unit
+from infohebb.rules.contract import LocalError
 
 
 def is_autocast_on(device: str) -> bool:
@@ -40,6 +41,18 @@ def check_activity(unit: str, output: Any, choose: Choose | None, samples: int) 
     if z.dim() < 2 or z.shape[0] != samples:
         raise MismatchError(f"unit {unit} returns {tuple(z.shape)} for a batch of {samples} samples; {fix}")
     return z
+
+
+def check_error(rule: str, unit: str, found: object) -> None:
+    """Raise MismatchError for what a rule's `error` must not return."""
+    if not isinstance(found, LocalError) or not isinstance(found.error, Tensor):
+        raise MismatchError(f"{rule}.error gave unit {unit} a {type(found).__name__}; return a LocalError, or None")
+    if not found.error.is_floating_point():
+        raise MismatchError(f"{rule}.error gave unit {unit} an error of {found.error.dtype}; it must be floating-point")
+    terms = found.terms if isinstance(found.terms, Mapping) else {"terms": found.terms}
+    for name, value in terms.items():
+        if not isinstance(value, Tensor) or value.dim():
+            raise MismatchError(f"{rule}.error gave unit {unit} {name}={value!r}; terms are 0-dim tensors by name")
 
 
 def check_norm_axis(unit: Unit, axis: int, z: Tensor) -> None:

@@ -12,15 +12,24 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError, is_whole, unknown_name
+from infohebb.learner.bounds import trainable
 from infohebb.learner.choose import Choose
 from infohebb.learner.groups import Value, make_param_groups
 from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
-from infohebb.learner.plan import Plan
+from infohebb.learner.plan import Plan, check_unchanged, modules_of
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
-from infohebb.learner.refusals import check_inputs, check_model, check_no_gradients, check_rule_type
-from infohebb.learner.selection import Head, Units, as_expression, select, trainable
+from infohebb.learner.refusals import (
+    check_choice,
+    check_inputs,
+    check_model,
+    check_no_gradients,
+    check_rule_type,
+    check_scale,
+)
+from infohebb.learner.selection import Head, Units, as_expression, select
+from infohebb.learner.selection_checks import check_parameters
 from infohebb.learner.senders import AsLoss, Immediate, Sender
 from infohebb.learner.walk import Pass
 from infohebb.rules.contract import LearningRule, LocalRule, Step
@@ -78,7 +87,9 @@ class Learner(nn.Module):
         self.model, self.rule = model, rule
         selection = select(model, units, head, needs_units=rule.needs_units)
         self._plan = Plan(model, rule, selection, None, {}, output)
-        self._plan.activities = self._by_unit(activity or {})
+        self._plan.modules = modules_of(self._plan)
+        self._plan.activities = self._by_unit({} if activity is None else activity)
+        check_choice("output", output)
         if example is not None:
             observe(self._plan, example)
         self._plan.classes = self._count_classes(classes)
@@ -130,6 +141,7 @@ class Learner(nn.Module):
         """
         if not accumulate:
             check_no_gradients(self.model, self.rule)
+        check_scale(scale)
         return self._step(inputs, targets, Immediate(scale))
 
     def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:
@@ -146,11 +158,16 @@ class Learner(nn.Module):
         return sender.loss()
 
     def _step(self, inputs: Any, targets: Tensor, sender: Sender) -> Step:
+        check_unchanged(self._plan)
         rows = check_inputs(self._plan, inputs, targets)
         self._check_bound()
         self._check_owner()
         self._plan.compiled = self._compiled_forwards()
-        walk = Pass(self._plan, inputs, len(targets), sender, check=not self._checked)
+        if not self._checked:
+            check_parameters(self.model, self._plan.selection, everything=self.rule.needs_units)
+        walk = Pass(self._plan, inputs, len(targets), sender, check=sender.keeps_graphs or not self._checked)
+        if not (walk.head or any(walk.parameters) or next(self.parameters(), None) is not None):
+            raise MismatchError("there is nothing to learn: every parameter is frozen; use requires_grad_()")
         with self._room_for_code():
             step = self.rule.backward(walk, rows, targets)
         self._checked = True
@@ -204,7 +221,8 @@ class Learner(nn.Module):
         Raises the errors of that rule's `setup`.
         """
         twin = copied(self)
-        twin.rule = twin._plan.rule = copy.deepcopy(rule)
+        check_rule_type(rule)
+        twin._modules["rule"] = twin._plan.rule = copy.deepcopy(rule)
         twin._compiled, twin._checked = None, False
         twin.rule.reset()
         twin._set_up()
@@ -255,6 +273,12 @@ class Learner(nn.Module):
             return contextlib.nullcontext()
         return torch._dynamo.config.patch(recompile_limit=PER_MODULE * len(list(self.model.modules())))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; model and rule are set once, for units, head and what the rule owns belong to them."""
+        if name in ("model", "rule") and name in self.__dict__.get("_modules", {}):
+            raise MismatchError(f"learner.{name} is set once; make a new Learner, or learner.with_rule(rule)")
+        super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: compiled code is made anew, and a copy's optimizer is another."""
         state = {key: value for key, value in self.__dict__.items() if key != "_forwards"}
@@ -280,6 +304,8 @@ class Learner(nn.Module):
 
     def _by_unit(self, activity: Mapping[str, Choose]) -> dict[str, Choose]:
         """Return what picks the activity, by the unit's name.  Raises UnknownNameError for a name that fits none."""
+        if not isinstance(activity, Mapping):
+            raise MismatchError(f"activity is a {type(activity).__name__}: give a dictionary of unit name and function")
         found: dict[str, Choose] = {}
         for pattern, choose in activity.items():
             expression = as_expression(pattern)
@@ -287,6 +313,7 @@ class Learner(nn.Module):
             if not fitting:
                 raise unknown_name("unit", pattern, [unit.name for unit in self.units])
             for unit in fitting:
+                check_choice(f"activity[{pattern!r}]", choose)
                 found[unit.name] = choose
                 unit.divisive_norm = None  # it follows what the unit returns, not what is picked
         return found

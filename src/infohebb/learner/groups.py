@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.nn import Parameter
 
-from infohebb.errors import MismatchError, is_number, unknown_name
+from infohebb.errors import MismatchError, UnknownNameError, is_number, unknown_name
+from infohebb.learner.bounds import trainable
 from infohebb.learner.plan import Plan
-from infohebb.learner.selection import as_expression, trainable
+from infohebb.learner.selection import as_expression
 
 Value = float | Mapping[str, Any] | Sequence[float | Mapping[str, Any]]
 ROLES = ("units", "head", "rule")
@@ -65,7 +67,15 @@ def _special(patterns: Mapping[str, Value], everything: Mapping[str, Parameter])
         prefix = as_expression(f"{pattern}.**")
         fitting = [name for name in everything if expression.fullmatch(name) or prefix.fullmatch(name)]
         if not fitting:
-            raise unknown_name("role or parameter", pattern, [*ROLES, *everything])
+            error = unknown_name("role or parameter", pattern, [*ROLES, *everything])
+            raise (
+                error
+                if "did you mean" in str(error)
+                else UnknownNameError(
+                    f"unknown role or parameter {pattern!r}; roles are units, head and rule, or give a name or pattern of "
+                    f"parameters, such as {next(iter(everything))}"
+                )
+            )
         special |= dict.fromkeys(fitting, pattern)
     return special
 
@@ -75,7 +85,7 @@ def _by_layer(role: str, layers: Sequence[Named], value: Value | None) -> list[t
     if isinstance(value, (list, tuple)):
         if len(value) != len(layers):
             raise MismatchError(
-                f"{role}: {len(value)} values for {len(layers)} layers; give one for each, or one number"
+                f"{role}: {len(value)} values for {len(layers)} units; give one for each, or one number"
             )
         each = zip(layers, value, strict=True)
         return [(f"{role}.{place}", layer, _settings(role, one)) for place, (layer, one) in enumerate(each)]
@@ -85,6 +95,12 @@ def _by_layer(role: str, layers: Sequence[Named], value: Value | None) -> list[t
 
 def _settings(place: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
+        if bad := {"params", "role"} & value.keys():
+            raise MismatchError(f"{place}: {sorted(bad)[0]!r} is set by param_groups itself; leave it out")
+        for name in ("lr", "weight_decay"):
+            number = value.get(name, 0.0)
+            if not isinstance(number, Tensor) and (not is_number(number) or number < 0):
+                raise MismatchError(f"{place}: {name}={number!r}; give a number of at least 0")
         return dict(value)
     if not is_number(value) or value < 0:
         raise MismatchError(f"{place}={value!r}: give a learning rate of at least 0, or a dictionary of settings")

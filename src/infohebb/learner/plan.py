@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from infohebb.errors import MismatchError
+from infohebb.learner.bounds import Selection
 from infohebb.learner.choose import Choose
-from infohebb.learner.selection import Selection
 from infohebb.rules.contract import LearningRule
 
 
@@ -26,6 +27,25 @@ class Plan:
     activities: Mapping[str, Choose] = field(default_factory=dict)
     pick: Choose | None = None
     compiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)  # where units and head begin and end, by name
+
+
+def modules_of(plan: Plan) -> dict[str, nn.Module]:
+    """Return the modules of units and head by name.  Raises MismatchError for one that is not there."""
+    names = [name for bounds in plan.selection.units for name in (*bounds.modules, bounds.output)]
+    try:
+        return {name: plan.model.get_submodule(name) for name in [*names, *plan.selection.head]}
+    except AttributeError as error:
+        raise MismatchError(f"the model has changed since the Learner was made: {error}; make a new Learner") from error
+
+
+def check_unchanged(plan: Plan) -> None:
+    """Raise MismatchError if a module of a unit or the head is another one than when the learner was made."""
+    for name, module in modules_of(plan).items():
+        if module is not plan.modules[name]:
+            raise MismatchError(
+                f"{name} is another module than when the Learner was made; make a new Learner of the changed model"
+            )
 
 
 def call(model: nn.Module, inputs: Any) -> Any:

@@ -11,10 +11,11 @@ from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import MismatchError, is_whole
 from infohebb.learner.borders import check_activity, check_logits
+from infohebb.learner.bounds import Bounds
 from infohebb.learner.forwards import holds
 from infohebb.learner.layers import channel_axis
 from infohebb.learner.plan import Plan, call
-from infohebb.learner.selection import NORMS, Bounds
+from infohebb.learner.selection import NORMS
 from infohebb.networks.unit import Unit
 
 SAMPLES = 2  # of an example that is a shape
@@ -28,7 +29,9 @@ def observe(plan: Plan, example: Any) -> None:
     inputs = _as_batch(plan.model, example)
     first = next((leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)), None)
     if first is None or first.dim() == 0:
-        raise MismatchError(f"example={example!r}: give a batch of inputs, or the shape of one sample")
+        raise MismatchError(
+            f"example is a {type(example).__name__}: give a batch of inputs as tensors, or the shape of one sample"
+        )
     activities: list[tuple[Unit, Tensor, int]] = []  # with the version that each had as it left its unit
     handles = []
     try:
@@ -40,11 +43,26 @@ def observe(plan: Plan, example: Any) -> None:
         norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
         handles += [norm.register_forward_pre_hook(partial(_see_norm, activities)) for norm in norms]
         with evaluating(plan.model), torch.no_grad(), torch.random.fork_rng():
-            logits = check_logits(call(plan.model, inputs), plan.pick, len(first))
+            logits = _run(plan, inputs, first)
     finally:
         for handle in handles:
             handle.remove()
-    plan.classes = logits.shape[1] if plan.selection.head else None
+    plan.classes = None if logits is None else logits.shape[1]
+
+
+def _run(plan: Plan, inputs: Any, first: Tensor) -> Tensor | None:
+    """Return the logits of the example; None for a network without a head."""
+    try:
+        output = call(plan.model, inputs)
+    except MismatchError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:120]
+        raise MismatchError(
+            f"example {first.dtype} {tuple(first.shape)} does not run through the model ({type(error).__name__}: "
+            f"{words}); give a batch of real inputs"
+        ) from error
+    return check_logits(output, plan.pick, len(first)) if plan.selection.head else None
 
 
 def _as_batch(model: nn.Module, example: Any) -> Any:

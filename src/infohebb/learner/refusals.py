@@ -4,14 +4,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
-from infohebb.errors import EmptyBatchError, MismatchError
+from infohebb.errors import EmptyBatchError, LabelError, MismatchError, is_number
 from infohebb.learner.borders import is_autocast_on
+from infohebb.learner.bounds import trainable
 from infohebb.learner.plan import Plan
-from infohebb.learner.selection import trainable
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
 
@@ -22,7 +23,8 @@ def check_rule_type(rule: object) -> None:
         raise MismatchError(f"rule={rule.__name__} is a class; give an instance, such as {rule.__name__}()")
     if not isinstance(rule, LearningRule):
         raise MismatchError(
-            f"{type(rule).__name__} does not work with a Learner; derive a rule of your own from infohebb.LocalRule"
+            f"{type(rule).__name__} does not work with a Learner yet; it trains networks of ours, such as "
+            "infohebb.MLP, by infohebb.train. A rule of your own derives from infohebb.LocalRule"
         )
 
 
@@ -44,7 +46,7 @@ def check_model(model: object) -> None:
             f"the model is wrapped in {name}; give the model itself, and wrap the learner: "
             "DistributedDataParallel(learner)"
         )
-    if isinstance(model, torch.jit.ScriptModule):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise MismatchError("a scripted model takes no hooks on its parts; give the model from before torch.jit")
     if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
         raise MismatchError(f"this {name} has lazy layers without a shape; run one batch through it first")
@@ -62,7 +64,11 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
         raise MismatchError(f"inputs are a {type(inputs).__name__} without tensors; give (samples, ...) tensors")
     if not isinstance(targets, Tensor):
         raise MismatchError(f"targets are a {type(targets).__name__}; give a tensor, such as torch.as_tensor(y)")
+    if targets.dim() == 0:
+        raise LabelError("targets are a single number; give one label per sample, shape (m)")
     rows = tensors[0]
+    if rows.is_complex():
+        raise MismatchError("inputs are complex numbers; give torch.view_as_real(x), or their absolute values")
     if len(tensors) > 1 and plan.rule.compares_inputs:
         raise MismatchError(
             f"{type(plan.rule).__name__} compares the model's inputs, of which there are {len(tensors)} tensors; it "
@@ -88,7 +94,13 @@ def _outputs(plan: Plan, targets: Tensor) -> int:
 
 def _check_dtype(plan: Plan, rows: Tensor) -> None:
     parameter = next((p for p in plan.model.parameters() if p.is_floating_point()), None)
-    if parameter is None or not rows.is_floating_point() or rows.dtype == parameter.dtype:
+    if parameter is None or rows.dtype == parameter.dtype:
+        return
+    if rows.device.type != parameter.device.type:
+        raise MismatchError(f"inputs are on {rows.device}, the model on {parameter.device}; move one: x.to(device)")
+    if not rows.is_floating_point():
+        if plan.rule.compares_inputs or not any(isinstance(m, nn.Embedding) for m in plan.model.modules()):
+            raise MismatchError(f"inputs are {rows.dtype}, and the model has no embedding for them; give x.float()")
         return
     if is_autocast_on(rows.device.type):
         return
@@ -96,6 +108,20 @@ def _check_dtype(plan: Plan, rows: Tensor) -> None:
         f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}), "
         "or run the step under torch.autocast"
     )
+
+
+def check_choice(name: str, choose: object) -> None:
+    """Raise MismatchError for what should pick a tensor out of an output and is no function."""
+    if choose is not None and not callable(choose):
+        raise MismatchError(f"{name} is a {type(choose).__name__}: give a function of the output, or leave it out")
+
+
+def check_scale(scale: object) -> None:
+    """Raise MismatchError for a scale that is no positive number and no GradScaler."""
+    if isinstance(scale, GradScaler) or (isinstance(scale, Tensor) and scale.numel() == 1):
+        return
+    if not is_number(scale) or not scale > 0:  # pyright: ignore[reportOperatorIssue]
+        raise MismatchError(f"scale={scale!r}: give a number above 0, a tensor of one number, or a GradScaler")
 
 
 def check_no_gradients(model: nn.Module, rule: nn.Module) -> None:

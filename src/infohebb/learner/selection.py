@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.nn import Parameter
 
 from infohebb.errors import MismatchError, unknown_name
+from infohebb.learner.bounds import Bounds, Selection, run_name
+from infohebb.learner.selection_checks import check_apart, check_ends, check_parameters
 from infohebb.learner.suggestion import of_sequential, suggest_units
 from infohebb.networks import DivisiveNorm as BlockDivisiveNorm
 from infohebb.networks.plain import DivisiveNorm
@@ -18,54 +18,6 @@ Units = Sequence[str | type[nn.Module] | nn.Module] | str | type[nn.Module] | nn
 Head = str | Sequence[str] | bool | None
 NORMS = (DivisiveNorm, BlockDivisiveNorm)
 SLICE = re.compile(r"(?:(.+)\.)?(\d*):(\d*)")
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Where a unit lies: names of its modules in order, and of the module whose output the next unit receives."""
-
-    unit: Unit
-    modules: tuple[str, ...]
-    output: str
-
-    @property
-    def first(self) -> str:
-        """Name of the module that receives the unit's input."""
-        return self.modules[0]
-
-    @property
-    def last(self) -> str:
-        """Name of the module whose output is the unit's activity."""
-        return self.modules[-1]
-
-    def parameters(self, model: nn.Module) -> list[Parameter]:
-        """Return the unit's parameters that are not frozen, each once."""
-        return trainable(model, self.modules)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The units of a network, and the names of the modules of its head (none: ())."""
-
-    units: tuple[Bounds, ...]
-    head: tuple[str, ...]
-
-
-def trainable(model: nn.Module, names: Iterable[str]) -> list[Parameter]:
-    """Return the parameters of those modules that are not frozen, each once.
-
-    In a quarter of the time of `Module.parameters()`: a step asks for each unit's.
-    """
-    found: dict[int, Parameter] = {}
-    waiting = [model.get_submodule(name) for name in reversed(tuple(names))]
-    while waiting:
-        module = waiting.pop()
-        for parameter in module._parameters.values():
-            if parameter is not None and parameter.requires_grad:
-                found[id(parameter)] = parameter
-        if module._modules:
-            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
-    return list(found.values())
 
 
 def select(model: nn.Module, units: Units, head: Head, *, needs_units: bool = True) -> Selection:
@@ -80,6 +32,8 @@ def select(model: nn.Module, units: Units, head: Head, *, needs_units: bool = Tr
         runs, marks = _named_runs(model, units, names), ()
     if head is None and not names and runs:
         names = _last_linear(model)
+    if needs_units and not runs:
+        raise MismatchError(f"this {type(model).__name__} has no unit beside its head; take LastLayer() to train that")
     check_apart(runs, names)
     check_ends(model, runs)
     found = [_bounds(model, place, run, mark) for place, (run, mark) in enumerate(_paired(runs, marks))]
@@ -98,16 +52,6 @@ def _bounds(model: nn.Module, place: int, run: tuple[str, ...], mark: UnitMark |
         unit = Unit(mark.name, place, mark.activity_shape, mark.output_shape, norm)
         return Bounds(unit, (mark.activity,), mark.output)
     return Bounds(Unit(run_name(run), place, divisive_norm=_norm_after(model, run[-1])), run, run[-1])
-
-
-def run_name(run: tuple[str, ...]) -> str:
-    """Return the name of a unit: that of its module or, of a run of children, "parent.first:end"."""
-    if len(run) == 1:
-        return run[0]
-    parent, _, first = run[0].rpartition(".")
-    last = run[-1].rpartition(".")[2]
-    inside = f"{first}:{int(last) + 1}" if first.isdigit() and last.isdigit() else f"{first}…{last}"
-    return f"{parent}.{inside}" if parent else inside
 
 
 def _norm_after(model: nn.Module, name: str) -> nn.Module | None:
@@ -129,6 +73,11 @@ def head_names(model: nn.Module, head: Head) -> tuple[str, ...]:
         return ()
     if head is None or head is True:
         return (model.marked_head(),) if isinstance(model, MarksUnits) else _last_linear(model)
+    if isinstance(head, (nn.Module, type)) or not isinstance(head, Iterable):
+        raise MismatchError(
+            f"head is a {type(head).__name__}: give the name of a submodule, a list of names, None for the last "
+            "Linear, or False"
+        )
     names = (head,) if isinstance(head, str) else tuple(head)
     known = dict(model.named_modules())
     for name in names:
@@ -158,8 +107,11 @@ def _own_units(
         return of_sequential(model, head), ()
     if not needs_units:
         return [], ()
-    suggested = repr(suggest_units(model))
-    suggested = suggested if len(suggested) <= 140 else f"{suggested[:140].rpartition(',')[0]}, …]"
+    names = suggest_units(model)
+    if not names:
+        raise MismatchError(f"this {type(model).__name__} has no unit beside its head; take LastLayer() to train that")
+    suggested = repr(names)
+    suggested = suggested if len(suggested) <= 140 else f"[{names[0][:100]!r}, …]"
     raise MismatchError(
         f"give the units of this {type(model).__name__}, for example units={suggested} (from "
         "infohebb.suggest_units(model))"
@@ -167,7 +119,11 @@ def _own_units(
 
 
 def _named_runs(model: nn.Module, units: Units, head: tuple[str, ...]) -> list[tuple[str, ...]]:
-    asked = [units] if isinstance(units, (str, type, nn.Module)) else list(units or ())
+    if isinstance(units, (set, frozenset)) or not isinstance(units, (str, type, nn.Module, Iterable)):
+        raise MismatchError(
+            f"units is a {type(units).__name__}: give a name, a pattern, a module type or a module, or a list of them"
+        )
+    asked = [units] if isinstance(units, (str, type, nn.Module)) else list(units)
     if not asked:
         raise MismatchError("units=[] names no unit; give at least one, or take LastLayer() to train the head alone")
     runs: dict[tuple[str, ...], None] = {}
@@ -255,63 +211,3 @@ def _window(container: nn.Sequential, wanted: list[nn.Module]) -> list[str]:
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
-
-
-def check_apart(runs: Iterable[tuple[str, ...]], head: tuple[str, ...]) -> None:
-    """Raise MismatchError for a unit inside another one or inside the head, and for a head inside a unit."""
-    owner = {name: run_name(run) for run in runs for name in run}
-    if len(owner) < sum(len(run) for run in runs):
-        twice = next(name for run in runs for name in run if owner[name] != run_name(run))
-        raise MismatchError(f"module {twice} belongs to two units; let each module belong to one")
-    for name, unit in owner.items():
-        above = [name[:at] for at in range(len(name)) if name[at] == "."]
-        if outer := next((other for other in above if other in owner), None):
-            raise MismatchError(f"unit {unit} lies inside unit {owner[outer]}; name one of them, not both")
-        if any(other in head for other in above) or name in head:
-            raise MismatchError(f"unit {unit} lies inside the head {', '.join(head)}; leave it out of units or head")
-    for name in head:
-        above = [name[:at] for at in range(len(name)) if name[at] == "."]
-        if outer := next((other for other in above if other in owner), None):
-            raise MismatchError(
-                f"the head {name} lies inside unit {owner[outer]}; split that unit, name another head=, "
-                "or give head=False for none"
-            )
-
-
-def check_ends(model: nn.Module, runs: Iterable[tuple[str, ...]]) -> None:
-    """Raise MismatchError for a run in which its first or last module occurs twice: where it ends is not known then."""
-    for run in runs:
-        modules = [model.get_submodule(name) for name in run]
-        for end in (modules[0], modules[-1]):
-            if sum(module is end for module in modules) > 1:
-                raise MismatchError(
-                    f"unit {run_name(run)} holds the same {type(end).__name__} twice, so where it begins or ends is "
-                    "not known; give each place a module of its own"
-                )
-
-
-def check_parameters(model: nn.Module, selection: Selection, *, everything: bool) -> None:
-    """Raise MismatchError unless each trainable parameter belongs to exactly one unit or to the head."""
-    owners: dict[int, str] = {}
-    named = {id(parameter): name for name, parameter in model.named_parameters()}
-    parts = [(f"unit {bounds.unit.name}", bounds.parameters(model)) for bounds in selection.units]
-    for owner, parameters in [*parts, ("the head", trainable(model, selection.head))]:
-        for parameter in parameters:
-            other = owners.setdefault(id(parameter), owner)
-            if other != owner:
-                raise MismatchError(
-                    f"{named[id(parameter)]} is shared by {other} and {owner}; a weight learns in one place: "
-                    "untie it, or freeze it with requires_grad_(False)"
-                )
-    missing = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in owners]
-    if everything and missing and "." not in missing[0]:
-        raise MismatchError(
-            f"{missing[0]} is a parameter of the model itself, which no unit can hold; move it into a submodule that "
-            "is a unit, or freeze it with requires_grad_(False)"
-        )
-    if everything and missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise MismatchError(
-            f"no unit holds {', '.join(missing[:3])}{more}; add their modules to units or head, or freeze them with "
-            "requires_grad_(False)"
-        )

@@ -12,11 +12,18 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from infohebb.errors import MismatchError
-from infohebb.learner.borders import check_activity, check_graph, check_logits, check_norm_axis, without_autocast
+from infohebb.learner.borders import (
+    check_activity,
+    check_error,
+    check_graph,
+    check_logits,
+    check_norm_axis,
+    without_autocast,
+)
+from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
 from infohebb.learner.plan import Plan, call
-from infohebb.learner.selection import Bounds, trainable
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
@@ -124,6 +131,7 @@ class Pass:
             found = learn(unit, detached)
         if found is None:
             return None
+        check_error(type(self.plan.rule).__name__, unit.name, found)
         if found.error.shape != detached.shape:
             raise MismatchError(
                 f"{type(self.plan.rule).__name__} gave unit {unit.name} an error of shape {tuple(found.error.shape)} "

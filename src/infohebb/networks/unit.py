@@ -1,7 +1,7 @@
 """Unit: a part of a network whose output is an activity with a local objective."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -58,4 +58,4 @@ class Unit:
     shape: Shape | None = None
     output_shape: Shape | None = None
     divisive_norm: nn.Module | None = None
-    gather: Callable[[Tensor], Tensor] = same
+    gather: Callable[[Tensor], Tensor] = field(default=same, repr=False)

@@ -233,6 +233,7 @@ class LocalRule(LearningRule):
 
         def learn(unit: Unit, z: Tensor) -> LocalError | None:
             signal = self.signal(z, unit)
+            signal = Signal(signal) if isinstance(signal, Tensor) else signal
             if signal.shared is not None:
                 signal = signal._replace(shared=unit.gather(signal.shared))
             return self.error(z, signal, context, unit)
@@ -256,6 +257,7 @@ def label_loss(logits: Tensor, targets: Targets, loss: Loss | None = None) -> tu
     continuous = targets.is_floating_point()
     if continuous and loss == "cross_entropy":
         raise MismatchError("cross-entropy needs class labels, not numbers; use loss='mean_squared_error'")
+    targets = targets.to(logits.dtype) if continuous else targets
     squared = continuous or loss == "mean_squared_error"
     value, error = (mean_squared_error if squared else cross_entropy)(logits, targets)
     return value, error

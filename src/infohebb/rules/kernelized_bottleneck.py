@@ -156,10 +156,15 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
         grouped = grouping.group(z, settings.groups, settings.delta)
         return Signal(grouping.group_signal(grouped.variance, settings.power), (grouped, settings.power))
 
-    def error(self, z: Tensor, signal: Signal, context: Grams, unit: Unit) -> LocalError:
-        """Return Q z for a plain kernel, F u^(power-1) zc for a grouped one: third × postsynaptic factor."""
+    def error(self, z: Tensor, signal: Signal, context: Grams, unit: Unit) -> LocalError | None:
+        """Return Q z for a plain kernel, F u^(power-1) zc for a grouped one: third × postsynaptic factor.
+
+        None for a batch of one sample, which has no other to compare with.
+        """
         v = signal.shared
         assert v is not None
+        if len(v) < 2:
+            return None
         inputs = None if context.inputs is None else context.inputs.to(v.dtype)
         Q, terms = self._coupling(v, Grams(context.targets.to(v.dtype), inputs))
         if signal.own is None:

@@ -141,12 +141,17 @@ def _hooks_and_modes(model: nn.Module) -> list[tuple[object, ...]]:
 
 
 def learns_blobs(make: Make) -> None:
-    """Two Gaussian blobs are told apart, with Adam, after 40 epochs, or few where a sample or window is one step."""
+    """Two Gaussian blobs are told apart, with Adam, after 40 epochs, or few where a sample or window is one step.
+
+    The head alone can do that, so the units of a rule that trains them must have moved too.
+    """
     data = blobs()
     inputs, targets = data.train.inputs, data.train.targets
     with seeded(0):
         learner = bound(_learner_of_blobs(make, inputs, data.outputs))
         optimizer = learner.bind(torch.optim.Adam(learner.param_groups(), lr=0.01))
+        trained = [p for group in optimizer.param_groups if group["role"] == "units" for p in group["params"]]
+        before = [parameter.detach().clone() for parameter in trained]
         for _ in range(40 if learner.rule.consumes == "batch" else 4):
             for part in _parts(torch.randperm(len(targets)), learner.rule.consumes):
                 optimizer.zero_grad()
@@ -157,6 +162,8 @@ def learns_blobs(make: Make) -> None:
         right = learner.model.eval()(data.test.inputs).argmax(1) == data.test.targets
     accuracy = 100 * float(right.double().mean())
     assert accuracy >= 90, f"only {accuracy:.1f} % right on two Gaussian blobs"
+    still = [len(one) for one, other in zip(trained, before, strict=True) if torch.equal(one, other)]
+    assert len(still) < max(len(trained), 1) or not trained, "no weight of a unit has moved in training"
 
 
 def _learner_of_blobs(make: Make, inputs: Tensor, outputs: int) -> Learner:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from infohebb.learner.borders import check_activity
+from infohebb.learner.bounds import Bounds
 from infohebb.learner.layers import channel_axis, is_weight_layer
 from infohebb.learner.plan import call
 from infohebb.learner.records import RECORDED
-from infohebb.learner.selection import Bounds
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.testing.contract.cases import Case
 from infohebb.training.seeding import seeded
