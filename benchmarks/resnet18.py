@@ -15,7 +15,7 @@ MIB = 2**20
 BOUNDS = {"kib / backprop: step": "a step runs", "kib / backprop: peak storage": "below 1"}
 
 
-def measure_step(width: int = 64, batch: int = 128, rounds: int = 3, groups: int | None = None) -> dict[str, float]:
+def measure_step(width: int = 64, batch: int = 128, rounds: int = 7, groups: int | None = None) -> dict[str, float]:
     """Return the ratios of both rules' steps within this run, seconds and MiB; channels last, float32.
 
     `groups` of the cosine kernel: None compares whole activities.

@@ -1,7 +1,7 @@
 """What is checked where an activity leaves its unit, and the logits the network."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,8 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import MismatchError
+from infohebb.learner.choose import Choose
 from infohebb.networks.unit import Unit
-
-Choose = Callable[[Any], Tensor]
 
 
 def is_autocast_on(device: str) -> bool:
@@ -33,10 +32,11 @@ def check_activity(unit: str, output: Any, choose: Choose | None, samples: int) 
     if choose is not None:
         z = choose(output)
     else:
-        z = output if isinstance(output, Tensor) else next((t for t in tree_leaves(output) if _is_tensor(t)), None)
+        z = output if isinstance(output, Tensor) else next((t for t in tree_leaves(output) if _is_floating(t)), None)
     fix = f"give activity={{{unit!r}: function}} that picks a tensor (samples, ...) out of its output"
     if not isinstance(z, Tensor) or not z.is_floating_point():
-        raise MismatchError(f"unit {unit} returns {_kind(z)}, not an activity of floating-point numbers; {fix}")
+        what = _kind(output if z is None else z)
+        raise MismatchError(f"unit {unit} returns {what}, not an activity of floating-point numbers; {fix}")
     if z.dim() < 2 or z.shape[0] != samples:
         raise MismatchError(f"unit {unit} returns {tuple(z.shape)} for a batch of {samples} samples; {fix}")
     return z
@@ -52,7 +52,7 @@ def check_norm_axis(unit: Unit, axis: int, z: Tensor) -> None:
         )
 
 
-def check_logits(output: Any, pick: Choose | None, samples: int) -> Tensor:
+def check_logits(output: Any, pick: Choose | None, samples: int, classes: int | None = None) -> Tensor:
     """Return the logits (m × outputs) in the network's output.  Raises MismatchError."""
     logits = output if pick is None else pick(output)
     if not isinstance(logits, Tensor):
@@ -65,6 +65,8 @@ def check_logits(output: Any, pick: Choose | None, samples: int) -> Tensor:
             f"the model returned {tuple(logits.shape)} for a batch of {samples} samples; logits are "
             f"({samples}, outputs): give output=function that makes them so"
         )
+    if classes is not None and logits.shape[1] != classes:
+        raise MismatchError(f"the model gives {logits.shape[1]} outputs, not classes={classes}; give the same number")
     return logits
 
 
@@ -87,7 +89,7 @@ def check_graph(place: str, output: Tensor, own: Sequence[Tensor], named: Mappin
         waiting.extend(parent for parent, _ in node.next_functions)
 
 
-def _is_tensor(leaf: object) -> bool:
+def _is_floating(leaf: object) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 

@@ -3,49 +3,52 @@
 import contextlib
 import copy
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from infohebb.errors import MismatchError, is_whole
+from infohebb.errors import MismatchError, is_whole, unknown_name
+from infohebb.learner.choose import Choose
 from infohebb.learner.groups import Value, make_param_groups
 from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
-from infohebb.learner.plan import Choose, Plan
+from infohebb.learner.plan import Plan
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import check_inputs, check_model, check_no_gradients, check_rule_type
-from infohebb.learner.selection import Head, Units, select, trainable
+from infohebb.learner.selection import Head, Units, as_expression, select, trainable
 from infohebb.learner.senders import AsLoss, Immediate, Sender
 from infohebb.learner.walk import Pass
-from infohebb.rules.contract import LearningRule, Step
+from infohebb.rules.contract import LearningRule, LocalRule, Step
 
-PER_MODULE = 8  # times that code is made anew for one module: for sizes of batches, and for the last one
+PER_MODULE = 8  # versions of a module's compiled code, one for each size of batch
 BOUND: weakref.WeakKeyDictionary[Optimizer, weakref.WeakSet[nn.Module]] = weakref.WeakKeyDictionary()
 LAST_MODEL: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 
 
-def _trained_together(rule: LearningRule, model: nn.Module) -> bool:
-    """Whether the rule was last set up for this very model, so that it keeps what it drew for it; it is from now on."""
-    last = LAST_MODEL.get(rule)
-    LAST_MODEL[rule] = weakref.ref(model)
-    return last is not None and last() is model
+def copied(learner: "Learner") -> "Learner":
+    """Return a deep copy; of tensors that modules keep with a graph (a pruned weight, a feature), the value."""
+    kept = [value for module in learner.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    values = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
+    return copy.deepcopy(learner, values)
 
 
 class Learner(nn.Module):
     """Trains `model` by `rule`: fills `.grad` of its parameters, never steps.
 
     `units` names the parts of the network that learn by themselves: submodule names, patterns (`*` stands for one name
-    component, `**` for any number), runs of children of an nn.Sequential ("features.0:3"), module types, or modules.
+    component, `**` for any number, also none), runs of children of an nn.Sequential ("features.0:3"), module types, or
+    modules.
     None takes the units that a network of ours knows or, in an nn.Sequential, each weight layer with the layers that
     follow it. `head` is the name, or names, of what learns from the label loss: None is the last Linear, False is none.
     `example` is a batch, or the shape of one sample, run once without gradients so that rules with tensors of their own
     learn the shapes of activities. `classes` is the number of outputs where the head does not tell it.
-    `activity` maps a unit's name to a function that picks the activity out of what the unit returns (default: its first
-    tensor, whose first axis is the batch); `output` picks the logits out of what the model returns.
+    `activity` maps a unit's name, or a pattern, to a function that picks the activity out of what the unit returns
+    (default: its first tensor, whose first axis is the batch); `output` picks the logits out of what the model returns.
 
     The model is untouched between calls: hooks exist only during one. Raises MismatchError, UnknownNameError.
 
@@ -74,15 +77,17 @@ class Learner(nn.Module):
         super().__init__()
         self.model, self.rule = model, rule
         selection = select(model, units, head, needs_units=rule.needs_units)
-        self._plan = Plan(model, rule, selection, None, dict(activity or {}), output)
-        self._check_names(activity or {})
+        self._plan = Plan(model, rule, selection, None, {}, output)
+        self._plan.activities = self._by_unit(activity or {})
         if example is not None:
             observe(self._plan, example)
         self._plan.classes = self._count_classes(classes)
         self._checked, self._bound = False, False
         self._compiled: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-        if not _trained_together(rule, model):
+        last = LAST_MODEL.get(rule)
+        if last is None or last() is not model:  # for the same model it keeps what it has drawn
             rule.reset()
+        LAST_MODEL[rule] = weakref.ref(model)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -101,18 +106,27 @@ class Learner(nn.Module):
         return self._plan.selection.head
 
     @property
+    def has_label_loss(self) -> bool:
+        """Whether steps take a label loss of the model's output: a local rule takes none where there is no head."""
+        return bool(self.head) or not isinstance(self.rule, LocalRule)
+
+    @property
     def classes(self) -> int | None:
         """The number of the network's outputs."""
         return self._plan.classes
 
-    def backward(self, inputs: Any, targets: Tensor, *, accumulate: bool = False, scale: float | Tensor = 1.0) -> Step:
+    def backward(
+        self, inputs: Any, targets: Tensor, *, accumulate: bool = False, scale: float | Tensor | GradScaler = 1.0
+    ) -> Step:
         """Fill `.grad` for one batch and return its loss, logits and terms; memory does not grow with depth.
 
         inputs (m, ...): a tensor, a tuple of arguments or a mapping of keyword arguments of the model. targets (m)
         class indices or (m, n) numbers. Gradients from before are refused, so that none is overwritten without a word:
         call `optimizer.zero_grad()`, or with `accumulate` add to them; the objective of a kernel is then one per
-        micro-batch, not that of the whole. `scale` multiplies the gradients, so that small errors survive float16:
-        `scaler.get_scale()` of a GradScaler. Raises MismatchError, LabelError, EmptyBatchError.
+        micro-batch, not that of the whole. `scale`, a number or a torch.amp.GradScaler, multiplies the gradients, so
+        that small errors survive float16; then call scaler.step(optimizer) and scaler.update() as usual. Rules that
+        compare inputs (HSICBottleneck, "..._bottleneck" objectives) take a single input.
+        Raises MismatchError, LabelError, EmptyBatchError.
         """
         if not accumulate:
             check_no_gradients(self.model, self.rule)
@@ -134,6 +148,7 @@ class Learner(nn.Module):
     def _step(self, inputs: Any, targets: Tensor, sender: Sender) -> Step:
         rows = check_inputs(self._plan, inputs, targets)
         self._check_bound()
+        self._check_owner()
         self._plan.compiled = self._compiled_forwards()
         walk = Pass(self._plan, inputs, len(targets), sender, check=not self._checked)
         with self._room_for_code():
@@ -188,7 +203,7 @@ class Learner(nn.Module):
 
         Raises the errors of that rule's `setup`.
         """
-        twin = copy.deepcopy(self)
+        twin = copied(self)
         twin.rule = twin._plan.rule = copy.deepcopy(rule)
         twin._compiled, twin._checked = None, False
         twin.rule.reset()
@@ -196,12 +211,24 @@ class Learner(nn.Module):
         twin.rule.to(next(twin.model.parameters()).device)
         return twin
 
+    def _check_owner(self) -> None:
+        """Raise MismatchError if the rule's own tensors have been made for another model since."""
+        last = LAST_MODEL.get(self.rule)
+        owns = next(self.rule.parameters(), None) is not None or next(self.rule.buffers(), None) is not None
+        if owns and last is not None and last() is not self.model:
+            raise MismatchError(
+                f"this {type(self.rule).__name__} was given to another model since, and its own tensors with it; give "
+                "each learner a rule of its own"
+            )
+
     def record(self, inputs: Any, targets: Tensor) -> dict[str, LayerRecord]:
         """Return for each weight layer of units and head its input, the error at its output and the rule's factors.
 
         By the layer's name in the model. Works on a copy: gradients, buffers and random state stay as they are.
         """
-        return record_step(copy.deepcopy(self)._plan, inputs, targets)
+        devices = {p.device for p in self.parameters() if p.device.type == "cuda"}
+        with torch.random.fork_rng(sorted(devices, key=str)):
+            return record_step(copied(self)._plan, inputs, targets)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have torch.compile make each unit's forward and backward, inside steps only; changes rounding only.
@@ -241,20 +268,25 @@ class Learner(nn.Module):
         return f"units=[{units}], head={', '.join(self.head) or False}"
 
     def _count_classes(self, given: int | None) -> int | None:
-        if given is not None:
-            if not is_whole(given) or given < 1:
-                raise MismatchError(f"classes={given!r}: give a whole number of at least 1")
-            return int(given)
-        if self._plan.classes is not None:  # an example has shown it
-            return self._plan.classes
-        for name in reversed(self._plan.selection.head):
+        if given is not None and (not is_whole(given) or given < 1):
+            raise MismatchError(f"classes={given!r}: give a whole number of at least 1")
+        known = self._plan.classes  # an example has shown it
+        for name in reversed(self._plan.selection.head) if known is None and self._plan.pick is None else ():
             layers = [m for m in self.model.get_submodule(name).modules() if isinstance(m, nn.Linear)]
-            if layers:
-                return channels_of(layers[-1])
-        return None
+            known = channels_of(layers[-1]) if layers and known is None else known
+        if given is not None and known not in (None, given):
+            raise MismatchError(f"classes={given}, but the model gives {known} outputs; leave classes= out")
+        return known if given is None else int(given)
 
-    def _check_names(self, names: Iterable[str]) -> None:
-        known = [unit.name for unit in self.units]
-        for name in names:
-            if name not in known:
-                raise MismatchError(f"activity: there is no unit {name!r}; units are {', '.join(known)}")
+    def _by_unit(self, activity: Mapping[str, Choose]) -> dict[str, Choose]:
+        """Return what picks the activity, by the unit's name.  Raises UnknownNameError for a name that fits none."""
+        found: dict[str, Choose] = {}
+        for pattern, choose in activity.items():
+            expression = as_expression(pattern)
+            fitting = [unit for unit in self.units if expression.fullmatch(unit.name)]
+            if not fitting:
+                raise unknown_name("unit", pattern, [unit.name for unit in self.units])
+            for unit in fitting:
+                found[unit.name] = choose
+                unit.divisive_norm = None  # it follows what the unit returns, not what is picked
+        return found

@@ -1,4 +1,4 @@
-"""Forwards that are others during a step: compiled ones, and those of the divisive norms that follow units."""
+"""Forwards that a step replaces: those of compiled modules, and of the divisive norms that follow units."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -37,9 +37,9 @@ class FollowingNorms:
     def __init__(self, plan: Plan, *, check: bool):
         units = [bounds.unit for bounds in plan.selection.units]
         self._norms = {id(unit.divisive_norm): unit.divisive_norm for unit in units if unit.divisive_norm is not None}
-        self._ready: dict[int, tuple[Tensor, Tensor]] = {}  # by the norm: what it will receive, and return
+        self._ready: dict[int, tuple[Tensor, int, Tensor]] = {}  # by the norm: input, its version, output
         self._unknown = self._outside(plan) if check else []
-        self._activities: list[tuple[str, Any]] = []
+        self._activities: list[tuple[str, list[tuple[Tensor, int]]]] = []
 
     def _outside(self, plan: Plan) -> list[nn.Module]:
         tops = [plan.model.get_submodule(name) for bounds in plan.selection.units for name in bounds.modules]
@@ -50,9 +50,10 @@ class FollowingNorms:
     def expect(self, unit: Unit, onwards: Any, normalised: Tensor | None) -> None:
         """Take what goes on from a unit, and what the rule has made of it."""
         if self._unknown:
-            self._activities.append((unit.name, onwards))
+            tensors = [leaf for leaf in tree_leaves(onwards) if isinstance(leaf, Tensor)]
+            self._activities.append((unit.name, [(tensor, tensor._version) for tensor in tensors]))
         if normalised is not None and isinstance(onwards, Tensor):
-            self._ready[id(unit.divisive_norm)] = (onwards, normalised.to(onwards.dtype))
+            self._ready[id(unit.divisive_norm)] = (onwards, onwards._version, normalised.to(onwards.dtype))
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -69,21 +70,24 @@ class FollowingNorms:
         forward = norm.forward
 
         def normalise(activity: Tensor) -> Tensor:
-            received, normalised = self._ready.pop(id(norm), (None, activity))
-            return normalised if activity is received else forward(activity)
+            received, version, normalised = self._ready.pop(id(norm), (None, 0, activity))
+            untouched = activity is received and activity._version == version  # by no operation in place
+            return normalised if untouched else forward(activity)
 
         return normalise
 
     def _met_unknown(self, module: nn.Module, args: Any) -> None:
         del module
-        received = _storages(args)
-        for name, activity in self._activities:
-            if received & _storages(activity):
+        received = next((leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)), None)
+        for name, activities in self._activities:
+            if received is not None and any(holds(received, *activity) for activity in activities):
                 raise MismatchError(
                     f"a divisive norm follows unit {name}, whose groups the rule should take: give "
                     "Learner(..., example=x), a batch or the shape of one sample"
                 )
 
 
-def _storages(values: Any) -> set[int]:
-    return {leaf.untyped_storage()._cdata for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
+def holds(received: Tensor, activity: Tensor, version: int) -> bool:
+    """Whether a tensor is an activity, or a view of all of it, that nothing has changed in place since that version."""
+    same = received.untyped_storage()._cdata == activity.untyped_storage()._cdata
+    return same and received.numel() == activity.numel() and activity._version == version

@@ -17,7 +17,7 @@ Named = dict[str, Parameter]
 def roles_of(plan: Plan) -> dict[str, list[Named]]:
     """Return what the rule trains, by role and layer: parameters by their name in model or rule, frozen ones left out.
 
-    A network whose rule needs no units and was given none has one layer: all but the head.
+    For a rule that needs no units, what lies outside of them and the head is one more layer.
     """
     model, rule = plan.model, plan.rule
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -27,8 +27,10 @@ def roles_of(plan: Plan) -> dict[str, list[Named]]:
 
     head = named(trainable(model, plan.selection.head))
     units = [named(bounds.parameters(model)) for bounds in plan.selection.units]
-    if not plan.selection.units:
-        units = [{name: p for name, p in model.named_parameters() if p.requires_grad and name not in head}]
+    if not rule.needs_units:  # then some parameters may lie outside of units
+        inside = {id(parameter) for layer in [*units, head] for parameter in layer.values()}
+        rest = {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in inside}
+        units += [rest] if rest else []
     own = {f"rule.{name}": parameter for name, parameter in rule.named_parameters() if parameter.requires_grad}
     return {"units": units if rule.trains_units else [], "head": [head], "rule": [own]}
 

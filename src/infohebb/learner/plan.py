@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from infohebb.learner.choose import Choose
 from infohebb.learner.selection import Selection
 from infohebb.rules.contract import LearningRule
-
-Choose = Callable[[Any], Tensor]
 
 
 @dataclass

@@ -11,9 +11,11 @@ from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import MismatchError, is_whole
 from infohebb.learner.borders import check_activity, check_logits
+from infohebb.learner.forwards import holds
 from infohebb.learner.layers import channel_axis
 from infohebb.learner.plan import Plan, call
-from infohebb.learner.selection import NORMS
+from infohebb.learner.selection import NORMS, Bounds
+from infohebb.networks.unit import Unit
 
 SAMPLES = 2  # of an example that is a shape
 
@@ -27,15 +29,14 @@ def observe(plan: Plan, example: Any) -> None:
     first = next((leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)), None)
     if first is None or first.dim() == 0:
         raise MismatchError(f"example={example!r}: give a batch of inputs, or the shape of one sample")
-    activities: dict[int, Any] = {}  # by the storage of an activity, its unit
+    activities: list[tuple[Unit, Tensor, int]] = []  # with the version that each had as it left its unit
     handles = []
     try:
         for bounds in plan.selection.units:
             watch = partial(_watch, plan, bounds, len(first), activities)
+            size = partial(_see_size, plan, bounds, len(first))
             handles.append(plan.model.get_submodule(bounds.last).register_forward_hook(watch))
-            handles.append(
-                plan.model.get_submodule(bounds.output).register_forward_hook(partial(_see_size, bounds.unit))
-            )
+            handles.append(plan.model.get_submodule(bounds.output).register_forward_hook(size))
         norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
         handles += [norm.register_forward_pre_hook(partial(_see_norm, activities)) for norm in norms]
         with evaluating(plan.model), torch.no_grad(), torch.random.fork_rng():
@@ -54,7 +55,13 @@ def _as_batch(model: nn.Module, example: Any) -> Any:
 
 
 def _watch(
-    plan: Plan, bounds: Any, samples: int, activities: dict[int, Any], module: nn.Module, args: Any, output: Any
+    plan: Plan,
+    bounds: Bounds,
+    samples: int,
+    activities: list[tuple[Unit, Tensor, int]],
+    module: nn.Module,
+    args: Any,
+    output: Any,
 ) -> None:
     """Note the shape of a unit's activity."""
     del module, args
@@ -62,21 +69,21 @@ def _watch(
     z = check_activity(unit.name, output, plan.activities.get(unit.name), samples)
     axis = channel_axis([plan.model.get_submodule(name) for name in bounds.modules], z)
     unit.shape = tuple(z.movedim(axis, 1).shape[1:])
-    activities[z.untyped_storage()._cdata] = (unit, z)
+    activities.append((unit, z, z._version))
 
 
-def _see_size(unit: Any, module: nn.Module, args: Any, output: Any) -> None:
-    """Note the shape of a unit's output."""
+def _see_size(plan: Plan, bounds: Bounds, samples: int, module: nn.Module, args: Any, output: Any) -> None:
+    """Note the shape of what a unit sends on."""
     del module, args
-    first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
-    unit.output_shape = None if first is None else tuple(first.shape[1:])
+    choose = plan.activities.get(bounds.unit.name) if bounds.output == bounds.last else None
+    bounds.unit.output_shape = tuple(check_activity(bounds.unit.name, output, choose, samples).shape[1:])
 
 
-def _see_norm(activities: dict[int, Any], module: nn.Module, args: Sequence[Any]) -> None:
+def _see_norm(activities: list[tuple[Unit, Tensor, int]], module: nn.Module, args: Sequence[Any]) -> None:
     """Note the divisive norm that follows a unit."""
-    key = args[0].untyped_storage()._cdata if args and isinstance(args[0], Tensor) else None
-    if key in activities:
-        activities[key][0].divisive_norm = module
+    for unit, z, version in activities if args and isinstance(args[0], Tensor) else ():
+        if holds(args[0], z, version):
+            unit.divisive_norm = module
 
 
 @contextlib.contextmanager

@@ -63,6 +63,11 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
     if not isinstance(targets, Tensor):
         raise MismatchError(f"targets are a {type(targets).__name__}; give a tensor, such as torch.as_tensor(y)")
     rows = tensors[0]
+    if len(tensors) > 1 and plan.rule.compares_inputs:
+        raise MismatchError(
+            f"{type(plan.rule).__name__} compares the model's inputs, of which there are {len(tensors)} tensors; it "
+            "takes models with one"
+        )
     if rows.dim() < 2 and rows.is_floating_point():
         raise MismatchError(f"inputs have shape {tuple(rows.shape)}; give (samples, features), or x.reshape(-1, 1)")
     if rows.dim() == 0:
@@ -75,7 +80,7 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
 
 
 def _outputs(plan: Plan, targets: Tensor) -> int:
-    """Return the number of outputs; where nothing tells it, one that fits any targets."""
+    """Return the number of outputs; where it is not known, a number that any targets fit."""
     if plan.classes is not None:
         return plan.classes
     return targets.shape[-1] if targets.is_floating_point() else 2**31
@@ -95,10 +100,10 @@ def _check_dtype(plan: Plan, rows: Tensor) -> None:
 
 def check_no_gradients(model: nn.Module, rule: nn.Module) -> None:
     """Raise MismatchError for a parameter that holds a gradient from before."""
-    for module in (model, rule):
+    for prefix, module in (("", model), ("rule.", rule)):
         if any(parameter.grad is not None for parameter in trainable(module, [""])):
             named = ((name, p) for name, p in module.named_parameters() if p.requires_grad and p.grad is not None)
             raise MismatchError(
-                f"{next(named)[0]} holds a gradient from before: call optimizer.zero_grad() first, or "
-                "backward(..., accumulate=True) to add to it"
+                f"{prefix}{next(named)[0]} holds a gradient from before: call learner.zero_grad() first (an optimizer "
+                "clears its own parameters only), or backward(..., accumulate=True) to add to it"
             )

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import Parameter
 
 from infohebb.errors import MismatchError, unknown_name
-from infohebb.learner.layers import is_weight_layer
 from infohebb.learner.suggestion import of_sequential, suggest_units
 from infohebb.networks import DivisiveNorm as BlockDivisiveNorm
 from infohebb.networks.plain import DivisiveNorm
@@ -82,6 +81,7 @@ def select(model: nn.Module, units: Units, head: Head, *, needs_units: bool = Tr
     if head is None and not names and runs:
         names = _last_linear(model)
     check_apart(runs, names)
+    check_ends(model, runs)
     found = [_bounds(model, place, run, mark) for place, (run, mark) in enumerate(_paired(runs, marks))]
     selection = Selection(tuple(found), names)
     check_parameters(model, selection, everything=units is not None or needs_units)
@@ -158,16 +158,18 @@ def _own_units(
         return of_sequential(model, head), ()
     if not needs_units:
         return [], ()
+    suggested = repr(suggest_units(model))
+    suggested = suggested if len(suggested) <= 140 else f"{suggested[:140].rpartition(',')[0]}, …]"
     raise MismatchError(
-        f"{type(model).__name__} does not say what its units are; give for example units={suggest_units(model)!r} "
-        "(from infohebb.suggest_units(model))"
+        f"give the units of this {type(model).__name__}, for example units={suggested} (from "
+        "infohebb.suggest_units(model))"
     )
 
 
 def _named_runs(model: nn.Module, units: Units, head: tuple[str, ...]) -> list[tuple[str, ...]]:
     asked = [units] if isinstance(units, (str, type, nn.Module)) else list(units or ())
     if not asked:
-        raise MismatchError("units=[] names no unit; give at least one, or rule=LastLayer() to train the head alone")
+        raise MismatchError("units=[] names no unit; give at least one, or take LastLayer() to train the head alone")
     runs: dict[tuple[str, ...], None] = {}
     for item in asked:
         for run in _runs_of(model, item, head):
@@ -209,8 +211,9 @@ def _matching(modules: dict[str, nn.Module], pattern: str, head: tuple[str, ...]
 
 def as_expression(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern: `*` stands for one name component, `**` for any number."""
-    parts = [r".+" if part == "**" else re.escape(part).replace(r"\*", r"[^.]*") for part in pattern.split(".")]
-    return re.compile(r"\.".join(parts))
+    *outer, last = [re.escape(part).replace(r"\*", "[^.]*") for part in pattern.replace("**", "\0").split(".")]
+    inner = "".join(r"(?:[^.]+\.)*" if word == re.escape("\0") else rf"{word}\." for word in outer)
+    return re.compile(inner + (".+" if last == re.escape("\0") else last))
 
 
 def _slices(
@@ -275,6 +278,18 @@ def check_apart(runs: Iterable[tuple[str, ...]], head: tuple[str, ...]) -> None:
             )
 
 
+def check_ends(model: nn.Module, runs: Iterable[tuple[str, ...]]) -> None:
+    """Raise MismatchError for a run in which its first or last module occurs twice: where it ends is not known then."""
+    for run in runs:
+        modules = [model.get_submodule(name) for name in run]
+        for end in (modules[0], modules[-1]):
+            if sum(module is end for module in modules) > 1:
+                raise MismatchError(
+                    f"unit {run_name(run)} holds the same {type(end).__name__} twice, so where it begins or ends is "
+                    "not known; give each place a module of its own"
+                )
+
+
 def check_parameters(model: nn.Module, selection: Selection, *, everything: bool) -> None:
     """Raise MismatchError unless each trainable parameter belongs to exactly one unit or to the head."""
     owners: dict[int, str] = {}
@@ -300,8 +315,3 @@ def check_parameters(model: nn.Module, selection: Selection, *, everything: bool
             f"no unit holds {', '.join(missing[:3])}{more}; add their modules to units or head, or freeze them with "
             "requires_grad_(False)"
         )
-
-
-def has_weight_layer(module: nn.Module) -> bool:
-    """Whether a module is a weight layer or holds one."""
-    return any(is_weight_layer(each) for each in module.modules())

@@ -6,8 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.nn import Parameter
 
+from infohebb.errors import MismatchError
 from infohebb.rules.contract import LocalError
 
 
@@ -17,8 +19,8 @@ class Sender(Protocol):
 
     keeps_graphs: bool
 
-    def note(self, unit: str, error: LocalError, axis: int) -> None:
-        """See the error of a unit whose channels lie along that axis, before it is sent."""
+    def note(self, unit: str, error: LocalError) -> None:
+        """See the error of a unit before it is sent."""
         ...
 
     def send(
@@ -34,20 +36,31 @@ class Sender(Protocol):
 
 @dataclass
 class Immediate:
-    """Adds to `.grad` at once; the graph is freed. `scale` multiplies errors before they take the output's dtype."""
+    """Adds to `.grad` at once; the graph is freed.
 
-    scale: float | Tensor = 1.0
+    `scale`, a number or a GradScaler, multiplies errors before they take the output's dtype.
+    """
+
+    scale: float | Tensor | GradScaler = 1.0
     keeps_graphs: bool = False
 
-    def note(self, unit: str, error: LocalError, axis: int) -> None:
+    def note(self, unit: str, error: LocalError) -> None:
         """Nothing."""
 
     def send(
         self, output: Tensor, error: Tensor, parameters: Sequence[Tensor], value: Tensor | None, place: str
     ) -> None:
         """Run the output's own derivative down to the parameters."""
-        del value, place
-        torch.autograd.backward(output, self._scaled(error).to(output.dtype), inputs=parameters)
+        del value
+        try:
+            torch.autograd.backward(output, self._scaled(error).to(output.dtype), inputs=parameters)
+        except RuntimeError as failed:
+            if "inplace operation" not in str(failed):
+                raise
+            raise MismatchError(
+                f"{place} changes in place what its derivative needs, such as its own input; use the form that "
+                "returns a new tensor: x = x + y for x += y, inplace=False"
+            ) from failed
 
     def give(self, parameter: Parameter, gradient: Tensor) -> None:
         """Add a gradient."""
@@ -55,6 +68,8 @@ class Immediate:
         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
     def _scaled(self, error: Tensor) -> Tensor:
+        if isinstance(self.scale, GradScaler):
+            return self.scale.scale(error)
         return error if isinstance(self.scale, float) and self.scale == 1.0 else error * self.scale
 
 
@@ -82,7 +97,7 @@ class AsLoss:
     scalars: list[Tensor] = field(default_factory=list)
     keeps_graphs: bool = True
 
-    def note(self, unit: str, error: LocalError, axis: int) -> None:
+    def note(self, unit: str, error: LocalError) -> None:
         """Nothing."""
 
     def send(
@@ -114,9 +129,8 @@ class Recording:
     units: dict[str, list[LocalError]] = field(default_factory=dict)
     keeps_graphs: bool = True
 
-    def note(self, unit: str, error: LocalError, axis: int) -> None:
+    def note(self, unit: str, error: LocalError) -> None:
         """Keep the factors of a unit's error."""
-        del axis
         self.units.setdefault(unit, []).append(error)
 
     def send(

@@ -1,6 +1,7 @@
 """One pass of a batch through a network whose units are cut off from each other, by hooks that live as long as it."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -42,6 +43,7 @@ class Pass:
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
         self._norms = FollowingNorms(plan, check=check)
+        self._owns = next(plan.rule.parameters(), None) is not None  # what learns though a unit is frozen
         self._features: Tensor | None = None
         self._in_head = False
         self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
@@ -55,12 +57,13 @@ class Pass:
             onwards = _cut(output, clone=kept)
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
+            if parameters or self._owns:
                 normalised = self._learn(bounds, parameters, z, learn)
-                self._norms.expect(bounds.unit, onwards, None if kept else normalised)
+                self._norms.expect(bounds.unit, onwards, None if kept or z is not output else normalised)
             return onwards
 
         with self._hooks(leave, at_output=False), torch.no_grad():
-            return self._run()
+            return self._run(labels=self.has_head)
 
     def cut(self) -> tuple[Output, list[tuple[Unit, Tensor]]]:
         """Run the network with each unit on a graph of its own; return its output, and each unit's output."""
@@ -75,12 +78,12 @@ class Pass:
             return _cut(output, clone=True)
 
         with self._hooks(leave, at_output=True), torch.no_grad():
-            return self._run(), outputs
+            return self._run(labels=True), outputs
 
     def frozen(self) -> Output:
         """Run the network without graphs below the head."""
         with self._hooks(None, at_output=False), torch.no_grad():
-            return self._run()
+            return self._run(labels=self.has_head)
 
     def whole(self) -> Output:
         """Run the network on one graph."""
@@ -90,8 +93,8 @@ class Pass:
             for bounds in self.plan.selection.units:
                 enter = partial(_draw_for, bounds.unit.name)
                 handles.append(self.plan.model.get_submodule(bounds.first).register_forward_pre_hook(enter))
-            with draws(), torch.enable_grad():
-                logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
+            with self._compiled(), draws(), torch.enable_grad():
+                logits = self._logits(call(self.plan.model, self.inputs))
         finally:
             for handle in handles:
                 handle.remove()
@@ -126,7 +129,7 @@ class Pass:
                 f"for an activity of {tuple(detached.shape)}; `error` must have the shape of z"
             )
         self._count(unit.name, found.terms)
-        self.sender.note(unit.name, found, axis)
+        self.sender.note(unit.name, found)
         for name, gradient in found.gradients.items():
             self.sender.give(self.plan.rule.get_parameter(name), gradient)
         error, normalised = (
@@ -135,7 +138,8 @@ class Pass:
         value = found.terms.get("objective")
         del found  # what it alone holds is free before the unit's derivative allocates
         assert error is not None
-        self.sender.send(z, error, parameters, value, unit.name)
+        if parameters:
+            self.sender.send(z, error, parameters, value, unit.name)
         return normalised
 
     def _count(self, name: str, terms: Mapping[str, Tensor]) -> None:
@@ -157,13 +161,30 @@ class Pass:
         with torch.enable_grad():  # what picks the activity out of the output belongs to the unit
             return check_activity(unit.name, output, self.plan.activities.get(unit.name), self.samples)
 
-    def _run(self) -> Output:
-        logits = check_logits(call(self.plan.model, self.inputs), self.plan.pick, self.samples)
+    def _logits(self, output: Any) -> Tensor:
+        return check_logits(output, self.plan.pick, self.samples, self.classes)
+
+    def _compiled(self) -> contextlib.AbstractContextManager[None]:
+        forwards = self.plan.compiled.items()
+        return replaced([(self.plan.model.get_submodule(name), forward) for name, forward in forwards])
+
+    def _run(self, *, labels: bool) -> Output:
+        """Run the model, and check its logits if a label loss is taken of them."""
+        output = call(self.plan.model, self.inputs)
+        if self._open:
+            bounds, _ = self._open[-1]
+            raise MismatchError(
+                f"unit {bounds.unit.name} began, but its last module {bounds.last} was not called; end the unit at a "
+                "module that the model's forward always calls"
+            )
         if self._uncalled:
             names = ", ".join(sorted(self._uncalled)[:3])
             raise MismatchError(f"unit {names} was not called by the model's forward; leave it out of units")
         if self.has_head and not self._in_head:
             raise MismatchError(f"the head {', '.join(self.plan.selection.head)} was not called by the model's forward")
+        if not labels:
+            return Output(None, self._features)
+        logits = self._logits(output)
         self._origins[id(logits)] = (logits, self.head, "the head")
         return Output(logits, self._features)
 
@@ -182,8 +203,7 @@ class Pass:
             for name in self.plan.selection.head:
                 module = model.get_submodule(name)
                 handles.append(module.register_forward_pre_hook(self._begin_head, prepend=True, with_kwargs=True))
-            compiled = [(model.get_submodule(name), forward) for name, forward in self.plan.compiled.items()]
-            with replaced(compiled), self._norms.watched(), draws():
+            with self._compiled(), self._norms.watched(), draws():
                 yield
         finally:
             for handle in handles:
@@ -217,7 +237,7 @@ class Pass:
             _, before = self._open.pop()
             torch.set_grad_enabled(False)
             try:
-                if output is None:  # an exception is on its way
+                if output is None and sys.exc_info()[0] is not None:  # an exception is on its way
                     return None
                 return leave(bounds, self.parameters[bounds.unit.place], output)
             finally:

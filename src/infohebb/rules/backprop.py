@@ -68,6 +68,7 @@ class Backprop(contract.LearningRule, LearningRule):
         """Run the whole network on one graph, and send the label loss down all of it."""
         del inputs
         output = walk.whole()
+        assert output.logits is not None
         logits = output.logits.detach()
         loss, error = label_loss(logits, targets, self.loss)
         walk.send(output.logits, error, loss)

@@ -4,6 +4,7 @@ z (m × n, m × n × h × w, …)  activity of a unit for m samples, channels (o
 error (shape of z)           dL/dz, the rule's closed form at that activity
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,8 +87,8 @@ def product_of_factors(error: LocalError) -> Tensor:
 class Step:
     """What one step lets one see; nothing in it carries a graph.
 
-    `loss`: the label loss at the network's output, mean over the batch; None for a learner without a head whose rule
-    needs no label loss. `logits` (m × outputs) and `targets` of the batch. `terms`: numbers by unit, such as
+    `loss`: the label loss at the network's output, mean over the batch, and `logits` (m × outputs); both None for a
+    local rule on a network without a head. `targets` of the batch. `terms`: numbers by unit, such as
     step.terms["layers.0"]["objective"]. `waiting`: there was nothing to learn yet.
     """
 
@@ -106,9 +107,12 @@ class Step:
 
 
 class Output(NamedTuple):
-    """The network's output: `logits` with the graph that reaches what the walk left connected, and the head's input."""
+    """The network's output: `logits` with the graph that reaches what the walk left connected, and the head's input.
 
-    logits: Tensor
+    A local walk through a network without a head has no logits.
+    """
+
+    logits: Tensor | None
     features: Tensor | None
 
 
@@ -149,15 +153,27 @@ class LearningRule(nn.Module, ABC):
     """How a network's weights change: fills `.grad`, never steps. A module: its own weights and memories are saved.
 
     A constructor has a default for each argument and only stores. `needs_units` says whether the rule must know the
-    units of a network; `trains_units` whether it trains them, or the head alone. `updated_buffers` names the rule's
-    own buffers that a step changes.
+    units of a network; `trains_units` whether it trains them, or the head alone; `compares_inputs` whether its
+    objective depends on the network's input. `updated_buffers` names the rule's own buffers that a step changes.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
     locality: Locality = Locality()
+    compares_inputs: bool = False
     needs_units: ClassVar[bool] = True
     trains_units: ClassVar[bool] = True
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments and their values."""
+        stored = {**vars(self), "groups": vars(self).get("groups_per_block")}  # its name until version 1 is gone
+        return {name: stored[name] for name in inspect.signature(type(self)).parameters if name in stored}
+
+    def extra_repr(self) -> str:
+        """Return the settings that differ from their defaults, as text."""
+        defaults = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
+        differing = {name: value for name, value in self.settings().items() if value is not defaults[name]}
+        return ", ".join(f"{name}={value!r}" for name, value in differing.items() if value != defaults[name])
 
     def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
         """Check settings against the units, and allocate what depends on their shapes.
@@ -222,9 +238,9 @@ class LocalRule(LearningRule):
             return self.error(z, signal, context, unit)
 
         output = walk.local(learn) if self.trains_units else walk.frozen()
+        if output.logits is None:
+            return Step(None, None, targets, walk.terms)
         logits = output.logits.detach()
-        if not walk.has_head:
-            return Step(None, logits, targets, walk.terms)
         loss, error = self.readout(output.features, logits, targets, context)
         walk.send(output.logits, error, loss)
         return Step(loss, logits, targets, walk.terms)

@@ -70,6 +70,7 @@ class DirectFeedbackAlignment(contract.LearningRule, TransportRule):
         """Send the label loss's error to the head and, each through a matrix of its own, to every unit's output."""
         del inputs
         output, outputs = walk.cut()
+        assert output.logits is not None
         logits = output.logits.detach()
         loss, error = label_loss(logits, targets)
         if walk.has_head:

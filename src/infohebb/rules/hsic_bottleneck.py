@@ -26,6 +26,7 @@ class HSICBottleneck(LocalRule, LayeredRule):
     side_by_side = True
     broadcasts = frozenset({"pair_factor", "layer_factors"})
     locality = Locality(shared=frozenset({"samples"}))
+    compares_inputs = True
 
     def __init__(self, gamma: float = 2.0, sigma_x: float = 0.5, sigma_y: float = 0.1, sigma_z: float = 1.0):
         super().__init__()

@@ -100,6 +100,11 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
         """Group signals, or a number per pair of samples; with `centre` the mean over the unit too."""
         return Locality(layer_mean=self.centre, shared=frozenset({"groups", "samples"}))
 
+    @property
+    def compares_inputs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the objective is a bottleneck against the network's input."""
+        return self.objective in AGAINST_INPUT
+
     def attach(self, network: Layered) -> None:
         """Check numbers, kernels and objective, and the grouping against each block."""
         super().attach(network)

@@ -86,7 +86,7 @@ def write_epoch(folder: Path, epoch: int, write: Callable[[Path], object], keep:
         finally:
             shutil.rmtree(part, ignore_errors=True)
     older = sorted((path for path in folder.glob("epoch*") if _age(path) < _age(whole)), key=_age)
-    for path in older[: len(older) - keep + 1]:
+    for path in older[: max(0, len(older) - keep + 1)]:
         shutil.rmtree(path)
     remove_parts(folder)
     return whole

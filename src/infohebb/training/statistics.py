@@ -118,6 +118,8 @@ def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[st
 
     In eval mode; each module's own mode is restored. Raises EmptyBatchError, LabelError, MismatchError.
     """
+    if not learner.has_label_loss:
+        return {}
     kind = getattr(learner.rule, "loss", None)
     kind = kind if kind in ("cross_entropy", "mean_squared_error") else None
     loss, hits, count, continuous = Mean(), [], 0, False

@@ -21,7 +21,8 @@ class Draws:
     """The state of one `draws` context: its seed, the unit entered last and how many generators it has asked for."""
 
     def __init__(self, seed: int | None):
-        self._seed, self._unit, self._count = seed, "", 0
+        self._seed, self._unit = seed, ""
+        self._counts: dict[str, int] = {}  # of draws, by the unit: one that is called twice goes on
         self._generators: dict[torch.device, torch.Generator] = {}
 
     @property
@@ -32,15 +33,16 @@ class Draws:
         return self._seed
 
     def enter(self, unit: str) -> None:
-        """Draw for that unit from now on, from its first draw."""
-        self._unit, self._count = unit, 0
+        """Draw for that unit from now on, from where it was."""
+        self._unit = unit
 
     def generator(self, device: torch.device) -> torch.Generator:
         """Return a generator of that device, seeded for the next draw; a later call seeds the same one anew."""
         if device not in self._generators:
             self._generators[device] = torch.Generator(device)
-        seed = mix(self.seed, self._unit, self._count)
-        self._count += 1
+        count = self._counts.get(self._unit, 0)
+        self._counts[self._unit] = count + 1
+        seed = mix(self.seed, self._unit, count)
         return self._generators[device].manual_seed(seed)
 
 
@@ -64,7 +66,7 @@ def draws(seed: int | None = None) -> Iterator[Draws]:
 
 
 def enter_unit(name: str) -> None:
-    """Draw for the unit of that name from now on, from its first draw; outside `draws` nothing happens."""
+    """Draw for the unit of that name from now on, from where it was; outside `draws` nothing happens."""
     current = _current.get()
     if current is not None:
         current.enter(name)

@@ -45,7 +45,7 @@ class Discard:
 
     keeps_graphs = True
 
-    def note(self, unit: str, error: LocalError, axis: int) -> None:
+    def note(self, unit: str, error: LocalError) -> None:
         """Nothing."""
 
     def send(

@@ -47,7 +47,7 @@ class Alignment(Callback):
     def on_fit_start(self, state: State) -> None:
         """Set the batch apart, and measure before learning."""
         self._batch = chosen_batch(self.batch, state)
-        state.learner.with_rule(self.reference)  # whether it fits
+        with_reference(state.learner, self.reference)  # whether it fits
         if state.epoch == 0:
             self._measure(state)
 
@@ -59,9 +59,15 @@ class Alignment(Callback):
     def _measure(self, state: State) -> None:
         assert self._batch is not None
         own = gradients(copy.deepcopy(state.learner), self._batch)
-        other = gradients(state.learner.with_rule(self.reference), self._batch)
+        other = gradients(with_reference(state.learner, self.reference), self._batch)
         measured = {name: {key: _compare(of, own[key], other[key]) for key in own} for name, of in MEASURES.items()}
         extend_lines(state.history, "alignment", state.epoch, measured)
+
+
+def with_reference(learner: Learner, reference: LearningRule) -> Learner:
+    """Return a copy of a learner by the reference rule, which draws the same tensors of its own each time."""
+    with seeded(SEED, home_of(learner.model)[0]):
+        return learner.with_rule(reference)
 
 
 def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor | None]:

@@ -1,7 +1,7 @@
 """What tells one fit from another in a checkpoint, and where they differ."""
 
-import inspect
 import json
+import re
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +32,8 @@ def describe(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
     scheduler, learner = state.scheduler, state.learner
     described = {
         "model": {"name": type(learner.model).__name__, "tensors": _shapes(learner.model)},
+        "units": [unit.name for unit in learner.units],
+        "head": list(learner.head),
         "rule": {"name": type(learner.rule).__name__, **_rule_settings(learner.rule)},
         "optimizer": {"name": type(state.optimizer).__name__, "groups": settings_of(state.optimizer)},
         "scheduler": scheduler and {"name": type(scheduler).__name__, **scheduler.state_dict()},
@@ -73,9 +75,12 @@ def _shapes(module: nn.Module) -> dict[str, str]:
 
 
 def _rule_settings(rule: LearningRule) -> dict[str, Any]:
-    """Return the constructor's arguments that are plain values."""
-    arguments = inspect.signature(type(rule)).parameters
-    return {key: value for key, value in vars(rule).items() if key in arguments and isinstance(value, PLAIN)}
+    """Return the constructor's arguments: plain values as they are, others by their repr without addresses."""
+    return {name: _plain(value) for name, value in rule.settings().items()}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, PLAIN) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _as_json(value: Any) -> Any:
