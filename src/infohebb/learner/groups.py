@@ -72,8 +72,8 @@ def _special(patterns: Mapping[str, Value], everything: Mapping[str, Parameter])
                 error
                 if "did you mean" in str(error)
                 else UnknownNameError(
-                    f"unknown role or parameter {pattern!r}; roles are units, head and rule, or give a name or pattern of "
-                    f"parameters, such as {next(iter(everything))}"
+                    f"unknown role or parameter {pattern!r}; roles are units, head and rule; else give a name or "
+                    f"pattern of parameters, such as {next(iter(everything))}"
                 )
             )
         special |= dict.fromkeys(fitting, pattern)
