@@ -67,17 +67,20 @@ def _special(patterns: Mapping[str, Value], everything: Mapping[str, Parameter])
         prefix = as_expression(f"{pattern}.**")
         fitting = [name for name in everything if expression.fullmatch(name) or prefix.fullmatch(name)]
         if not fitting:
-            error = unknown_name("role or parameter", pattern, [*ROLES, *everything])
-            raise (
-                error
-                if "did you mean" in str(error)
-                else UnknownNameError(
-                    f"unknown role or parameter {pattern!r}; roles are units, head and rule; else give a name or "
-                    f"pattern of parameters, such as {next(iter(everything))}"
-                )
-            )
+            raise _unknown(pattern, everything)
         special |= dict.fromkeys(fitting, pattern)
     return special
+
+
+def _unknown(pattern: str, everything: Mapping[str, Parameter]) -> UnknownNameError:
+    """Return the error for what is neither a role nor a parameter: the nearest name, or else the roles."""
+    error = unknown_name("role or parameter", pattern, [*ROLES, *everything])
+    if "did you mean" in str(error):
+        return error
+    return UnknownNameError(
+        f"unknown role or parameter {pattern!r}; roles are units, head and rule; else give a name or pattern of "
+        f"parameters, such as {next(iter(everything))}"
+    )
 
 
 def _by_layer(role: str, layers: Sequence[Named], value: Value | None) -> list[tuple[str, Named, dict[str, Any]]]:
