@@ -64,8 +64,8 @@ def test_early_stopping_ends_the_fit_and_brings_the_best_weights_back():
 
 
 def test_early_stopping_names_the_curves_that_exist():
-    with pytest.raises(UnknownNameError, match="unknown curve of the history 'validation_loss'"):
-        fit(learner(), callbacks=[EarlyStopping()])
+    with pytest.raises(UnknownNameError, match="unknown curve of the history 'train_los'"):
+        fit(learner(), callbacks=[EarlyStopping(monitor="train_los")])
 
 
 def test_alignment_is_that_of_the_two_gradients():
