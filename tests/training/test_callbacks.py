@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from fit_toys import arrays, learner, own_learner, same, weights
+from fit_toys import arrays, learner, own_learner, same, sequential, weights
 from safetensors.torch import load_file
 
 import infohebb
@@ -64,8 +64,8 @@ def test_early_stopping_ends_the_fit_and_brings_the_best_weights_back():
 
 
 def test_early_stopping_names_the_curves_that_exist():
-    with pytest.raises(UnknownNameError, match="unknown curve of the history 'validation_loss'"):
-        fit(learner(), callbacks=[EarlyStopping()])
+    with pytest.raises(UnknownNameError, match="unknown curve of the history 'train_los'"):
+        fit(learner(), callbacks=[EarlyStopping(monitor="train_los")])
 
 
 def test_alignment_is_that_of_the_two_gradients():
@@ -94,16 +94,19 @@ def test_two_rules_see_the_same_dropout():
     assert history["alignment"]["angle"]["readout.weight"] == pytest.approx([0.0] * 3, abs=1e-3)
 
 
-def test_measuring_changes_no_bit_of_the_training(tmp_path):
+@pytest.mark.parametrize(
+    "reference", [infohebb.Backprop, infohebb.DirectFeedbackAlignment, infohebb.LayerwiseClassification]
+)
+def test_measuring_changes_no_bit_of_the_training(tmp_path, reference):
     def run(callbacks):
-        one = learner()
+        one = infohebb.Learner(sequential(), infohebb.KernelizedBottleneck(), example=arrays()[0])
         torch.manual_seed(9)
         fit(one, arrays(), arrays(), callbacks=callbacks)
         return weights(one)
 
     x, _ = arrays()
     measuring = [
-        Alignment(infohebb.Backprop()),
+        Alignment(reference()),
         Monitor(),
         Snapshots(activities=x),
         TensorBoard(tmp_path),

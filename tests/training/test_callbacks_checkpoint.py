@@ -130,6 +130,26 @@ def test_every_and_keep_say_which_checkpoints_stay(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch0006", "epoch0007"]
 
 
+def test_keeping_more_than_there_are_keeps_all(tmp_path):
+    go(tmp_path, 4, keep=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"epoch000{k}" for k in range(1, 5)]
+
+
+def test_nothing_of_the_users_in_the_folder_is_touched_or_taken_for_a_checkpoint(tmp_path):
+    folders = ["epochs", "epoch_1", "epoch1", "epoch0000.old", "epochal", ".epoch.part", ".epoch_1.2.part"]
+    files = ["epoch.txt", "epoch0000", "epoch0001.safetensors", "config.json", ".epoch0001.7.part"]
+    for name in folders:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    for name in files:
+        (tmp_path / name).write_text("mine")
+    go(tmp_path, 2)
+    go(tmp_path, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*folders, *files, "epoch0003"])
+    assert all((tmp_path / name / "mine").read_text() == "mine" for name in folders)
+    assert all((tmp_path / name).read_text() == "mine" for name in files)
+
+
 def test_early_stopping_goes_on_counting(tmp_path):
     def stopping():
         return [EarlyStopping(1, "train_loss", mode="max")]  # it falls, so that the second epoch is one too many
@@ -169,6 +189,28 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(tmp_path, options, wo
     with pytest.raises(CheckpointError, match=words) as caught:
         go(tmp_path, 2, **options)
     assert str(caught.value).endswith("; choose another folder, or delete it")
+
+
+def grouped(groups):
+    return learner(infohebb.KernelizedBottleneck("cosine", groups=groups))
+
+
+def of_units(*units):
+    return infohebb.Learner(own_learner().model, infohebb.KernelizedBottleneck(), units=list(units), head="fc")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (lambda: grouped(4), lambda: grouped(8), r"rule\.\S* was .*4.* and is .*8"),
+        (lambda: of_units("stem", "body"), lambda: of_units("body", "stem"), r"another units: units"),
+    ],
+    ids=["groups", "units"],
+)
+def test_a_checkpoint_of_other_groups_or_units_is_refused_by_name(tmp_path, before, after, words):
+    go(tmp_path, 1, before, optimizer=sgd)
+    with pytest.raises(CheckpointError, match=words):
+        go(tmp_path, 2, after, optimizer=sgd)
 
 
 @pytest.mark.parametrize("file", ["network.safetensors", "state.pt", "config.json", "checksums.json"])

@@ -21,8 +21,12 @@ def import_rule(path: str) -> type[LearningRule] | type[contract.LearningRule]:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UnknownNameError(f"cannot import {module!r}: {error}; run from the folder that holds it") from error
-    except Exception as error:
-        raise UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        words = " ".join(str(error).split())[:150]
+        raise UsageError(
+            f"{module} cannot be imported: {type(error).__name__}: {words}; mend the module so that importing it "
+            "only defines the rule"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, (LearningRule, contract.LearningRule))):
         raise UsageError(f"{path} is no class derived from infohebb.LearningRule or infohebb.LocalRule")
     return found

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import threading
@@ -32,6 +33,7 @@ from infohebb.training.seeding import random_state, restore_random_state
 
 # What damaged bytes make torch raise, and a state that lacks its parts.
 UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
+EPOCH, PART = re.compile(r"epoch[0-9]{4,}"), re.compile(r"\.epoch[0-9]{4,}\.[0-9]+\.part")
 LACKING = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
@@ -85,7 +87,7 @@ def write_epoch(folder: Path, epoch: int, write: Callable[[Path], object], keep:
             _flush_names(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    older = sorted((path for path in folder.glob("epoch*") if _age(path) < _age(whole)), key=_age)
+    older = sorted((path for path in _epochs(folder) if _age(path) < _age(whole) and not path.is_symlink()), key=_age)
     for path in older[: max(0, len(older) - keep + 1)]:
         shutil.rmtree(path)
     remove_parts(folder)
@@ -95,7 +97,8 @@ def write_epoch(folder: Path, epoch: int, write: Callable[[Path], object], keep:
 def remove_parts(folder: Path) -> None:
     """Remove what killed processes have left half written."""
     for left in folder.glob(".epoch*.part"):
-        shutil.rmtree(left, ignore_errors=True)
+        if PART.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -161,9 +164,15 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint below `folder`, or `folder` itself if it is one."""
-    if (folder / "network.safetensors").exists() or (folder / "config.json").exists():
+    parts = [(folder / name).is_file() for name in ("network.safetensors", "config.json")]
+    if all(parts) or (any(parts) and EPOCH.fullmatch(folder.name)):
         return folder
-    return max(folder.glob("epoch*"), key=_age, default=None)
+    return max(_epochs(folder), key=_age, default=None)
+
+
+def _epochs(folder: Path) -> list[Path]:
+    """The epoch folders below `folder`, by the names that `write_epoch` gives; nothing else there is ours."""
+    return [path for path in folder.glob("epoch*") if EPOCH.fullmatch(path.name) and path.is_dir()]
 
 
 def _age(folder: Path) -> tuple[int, str]:

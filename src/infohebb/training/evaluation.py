@@ -57,7 +57,7 @@ def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tens
         raise WrongTypeError(f"batch = {batch!r}: give a whole number of at least 1")
     count_batches(len(samples), batch)
     with evaluating(network) if plain else contextlib.nullcontext():
-        return torch.cat([network(part) for part in samples.split(int(batch))], -2)
+        return torch.cat([_checked(network, network(part), len(part)) for part in samples.split(int(batch))], -2)
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def score(network: nn.Module, pairs: Pairs) -> tuple[str, Any]:
     """
     total, count, continuous = torch.zeros((), dtype=torch.float64), 0, False
     for inputs, targets in pairs:
-        prediction = network(inputs)
+        prediction = _checked(network, network(inputs), len(targets))
         check_batch(inputs, targets, prediction.shape[-1])
         continuous = targets.is_floating_point()
         hits = (prediction - targets).square().mean(-1) if continuous else prediction.argmax(-1) == targets
@@ -78,6 +78,17 @@ def score(network: nn.Module, pairs: Pairs) -> tuple[str, Any]:
     if count == 0:
         raise EmptyBatchError("no samples to evaluate on")
     return ("error", (total / count).tolist()) if continuous else ("accuracy", (100 * total / count).tolist())
+
+
+def _checked(network: nn.Module, output: Any, samples: int) -> Tensor:
+    """Return what a network gives.  Raises MismatchError for a plain module's unless it is (samples, outputs)."""
+    if is_plain(network) and not (isinstance(output, Tensor) and output.dim() == 2 and len(output) == samples):
+        what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
+        raise MismatchError(
+            f"network: the {type(network).__name__} gives an output of {what} for {samples} samples; give a module "
+            f"whose output is a tensor ({samples}, outputs)"
+        )
+    return output
 
 
 def home_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:

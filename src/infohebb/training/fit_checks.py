@@ -1,8 +1,9 @@
 """What `fit` refuses before it starts, and what it checks while it runs."""
 
+import contextlib
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,11 +12,22 @@ from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from infohebb.errors import MismatchError, NonFiniteLossError, WrongTypeError, is_number, is_whole
+from infohebb.errors import (
+    InfohebbError,
+    LabelError,
+    MismatchError,
+    NonFiniteLossError,
+    WrongTypeError,
+    is_number,
+    is_whole,
+    naming,
+)
 from infohebb.learner import Learner
+from infohebb.training.batches import ArrayBatches, Batches
 from infohebb.training.callbacks.base import AtEpochEnd, Callback
 from infohebb.training.optimizers import check_step
 from infohebb.training.statistics import Statistics
+from infohebb.training.wording import said, short
 
 RATES = {"units": 1e-3, "head": 1e-2}  # of the default optimizer
 
@@ -61,6 +73,7 @@ def choose_optimizer(learner: Learner, optimizer: Any, scheduler: Any) -> Optimi
 
     Raises WrongTypeError, and MismatchError for one that does not fit the learner.
     """
+    check_scheduler_type(scheduler)
     if optimizer is None and scheduler is not None:
         optimizer = scheduler.optimizer
     if optimizer is None:
@@ -94,16 +107,60 @@ def check_held(learner: Learner, optimizer: Optimizer) -> None:
         warnings.warn(f"the optimizer lacks {listed(lacking)}, so that they do not change; {make}", stacklevel=4)
 
 
+def check_scheduler_type(scheduler: Any) -> None:
+    """Raise WrongTypeError for what is neither None nor a scheduler."""
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        raise WrongTypeError(
+            f"scheduler={short(scheduler)}: give a scheduler of torch.optim.lr_scheduler that is made over an "
+            "optimizer, such as StepLR(optimizer, 10), or None"
+        )
+
+
 def check_scheduler(scheduler: Any, per: str, optimizer: Optimizer) -> None:
     """Raise WrongTypeError or MismatchError for a scheduler of another optimizer, or one that cannot go per step."""
     if scheduler is None:
         return
-    if not isinstance(scheduler, LRScheduler):
-        raise WrongTypeError(f"scheduler={scheduler!r}: give a scheduler of torch.optim.lr_scheduler")
+    check_scheduler_type(scheduler)
     if scheduler.optimizer is not optimizer:
         raise MismatchError("the scheduler belongs to another optimizer; make it over the one given to fit")
     if per == "step" and isinstance(scheduler, ReduceLROnPlateau):
         raise MismatchError("ReduceLROnPlateau needs a loss per epoch; give scheduler_per='epoch'")
+
+
+def step_scheduler(scheduler: Any, *losses: float) -> None:
+    """Step a scheduler.  Raises MismatchError for one that is made for fewer steps, as OneCycleLR is."""
+    try:
+        scheduler.step(*losses)
+    except ValueError as error:
+        if "Tried to step" not in str(error):
+            raise
+        raise MismatchError(
+            f"scheduler: {type(scheduler).__name__} was made for {scheduler.total_steps} steps, and the fit takes "
+            "more; give it total_steps=epochs, or epochs times batches per epoch with scheduler_per='step'"
+        ) from error
+
+
+@contextlib.contextmanager
+def naming_model(name: str, model: nn.Module) -> Iterator[None]:
+    """Name the data whose samples a model or its loss refuses, and turn torch's errors into a MismatchError."""
+    try:
+        with naming(name):
+            yield
+    except (InfohebbError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, IndexError) as error:
+        raise MismatchError(
+            f"{name}: the {type(model).__name__} cannot take a batch of it: {said(error)}; give inputs and targets "
+            "shaped as those of the training data"
+        ) from error
+
+
+def check_several_classes(batches: Batches) -> None:
+    """Raise LabelError for labels of one class, from which nothing can be learned."""
+    if isinstance(batches, ArrayBatches) and batches.unpack is None:
+        targets = batches.split.targets
+        if not targets.is_floating_point() and bool((targets == targets[0]).all()):
+            raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
 
 
 def put_in_train_mode(learner: Learner) -> None:

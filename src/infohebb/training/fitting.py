@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from infohebb.errors import MismatchError
 from infohebb.learner import Learner
-from infohebb.training.batches import Batches, Home, Unpack, as_batches
+from infohebb.training.batches import ArrayBatches, Batches, Home, Unpack, as_batches
 from infohebb.training.callbacks.base import Callback, State
 from infohebb.training.callbacks.progress import Progress
 from infohebb.training.evaluation import home_of
@@ -23,9 +23,13 @@ from infohebb.training.fit_checks import (
     check_arguments,
     check_finite,
     check_scheduler,
+    check_several_classes,
     choose_optimizer,
+    naming_model,
     put_in_train_mode,
+    step_scheduler,
 )
+from infohebb.training.seeding import seeded
 from infohebb.training.statistics import History, Statistics, extend_history, rates_of, validate
 
 LONELY = "more than 1 value per channel"  # of torch's message for a batch norm that is given one sample
@@ -89,6 +93,7 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
     check_scheduler(scheduler, scheduler_per, optimizer)
     home = Home(*home_of(learner.model), learner.classes)
     batches = as_batches(train, int(batch), home, unpack=unpack)
+    check_several_classes(batches)
     held_out = None
     if validation is not None:
         held_out = as_batches(validation, int(batch), home, shuffle=False, unpack=unpack, name="validation")
@@ -122,6 +127,7 @@ class Fitting:
 
     def __init__(self, state: State, settings: Settings, held_out: Batches | None):
         self.state, self.settings, self.held_out = state, settings, held_out
+        state.validation = held_out
         self.inward = sorted(state.callbacks, key=lambda callback: not callback.outermost)
         self.outward = sorted(state.callbacks, key=lambda callback: callback.outermost)
         groups = state.optimizer.param_groups
@@ -134,6 +140,7 @@ class Fitting:
         """Run all epochs that are still to be done, and return the history."""
         state = self.state
         put_in_train_mode(state.learner)
+        self._check_held_out()
         state.learner.bind(state.optimizer)
         with contextlib.ExitStack() as stack:
             try:
@@ -147,6 +154,19 @@ class Fitting:
                 raise
         return state.history
 
+    def _check_held_out(self) -> None:
+        """Score one batch, so that arrays which do not fit are refused before the first epoch and not after it."""
+        if isinstance(self.held_out, ArrayBatches):
+            learner = self.state.learner
+            with naming_model(self.settings.scored, learner.model), seeded(0, home_of(learner.model)[0]):
+                validate(learner, [next(iter(self.held_out))])
+
+    def _score(self) -> dict[str, float]:
+        if self.held_out is None:
+            return {}
+        with naming_model(self.settings.scored, self.state.learner.model):
+            return validate(self.state.learner, self.held_out)
+
     def _epoch(self) -> None:
         state, began = self.state, time.perf_counter()
         state.epoch, state.statistics = state.epoch + 1, Statistics()
@@ -157,8 +177,7 @@ class Fitting:
             self._step(inputs, targets)
         self._check_learned()
         self._check_finite()
-        scores = {} if self.held_out is None else validate(state.learner, self.held_out)
-        named = {f"{self.settings.scored}_{name}": value for name, value in scores.items()}
+        named = {f"{self.settings.scored}_{name}": value for name, value in self._score().items()}
         seconds = time.perf_counter() - began
         extend_history(state.history, state.epoch, state.statistics, rates, named, seconds)
         if state.scheduler is not None and not self.settings.scheduler_per_step:
@@ -195,7 +214,7 @@ class Fitting:
         if not step.waiting:
             self.missing.see()
         if state.scheduler is not None and self.settings.scheduler_per_step:
-            state.scheduler.step()
+            step_scheduler(state.scheduler)
         if self.settings.check_every and state.step % self.settings.check_every == 0:
             self._check_finite()
         for callback in self.outward:
@@ -215,7 +234,7 @@ class Fitting:
 
     def _schedule(self) -> None:
         if not isinstance(self.state.scheduler, ReduceLROnPlateau):
-            self.state.scheduler.step()
+            step_scheduler(self.state.scheduler)
             return
         history = self.state.history
         name = f"{self.settings.scored}_loss"

@@ -67,10 +67,12 @@ def _tables(
 
 
 def check_step(kind: type[Optimizer]) -> None:
-    """Raise MismatchError for an optimizer whose step wants to compute the loss itself."""
+    """Raise MismatchError for an optimizer whose step computes the loss itself, or takes no dense gradients."""
     closure = inspect.signature(kind.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise MismatchError(f"{_title(kind)} computes the loss in its step; take another, such as adam or sgd")
+    if issubclass(kind, torch.optim.SparseAdam):
+        raise MismatchError(f"{_title(kind)} takes sparse gradients only, and rules leave dense ones; take adam or sgd")
 
 
 def check_options(kind: type[Optimizer], options: Iterable[str]) -> None:

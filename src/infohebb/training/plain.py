@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from infohebb.errors import LabelError, MismatchError, WrongTypeError, is_number
+from infohebb.errors import MismatchError, UnknownKeyError, UnknownNameError, WrongTypeError, is_number
 from infohebb.learner import Learner
 from infohebb.rules import base, contract
 from infohebb.training.batches import ArrayBatches, Batches, Home, as_batches
@@ -18,12 +18,13 @@ from infohebb.training.callbacks.base import State
 from infohebb.training.compiling import SAME_DRAWS, every_shape_compiled
 from infohebb.training.devices import pick_device
 from infohebb.training.evaluation import home_of, is_plain
-from infohebb.training.fit_checks import check_scheduler, choose_optimizer
+from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer
 from infohebb.training.fitting import Fitting, Settings
 from infohebb.training.optimizers import FUSED, check_options, check_step, optimizer_class
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import hold_out_validation
 from infohebb.training.statistics import History
+from infohebb.training.wording import cut, short
 
 REFUSED = {  # settings of `train` that networks of version 1 alone have: their default, and what to do instead
     "order": ("random", "infohebb.fit with a DataLoader whose sampler makes that order"),
@@ -50,7 +51,7 @@ def rule_of_own_network(given: Mapping[str, Any]) -> base.LearningRule:
     for name in NEW:
         if given[name] is not None:
             raise MismatchError(
-                f"{name}={_short(given[name])} is for plain modules, not for a {network} by {type(rule).__name__}; "
+                f"{name}={short(given[name], 60)} is for plain modules, not for a {network} by {type(rule).__name__}; "
                 "leave it out"
             )
     if isinstance(rule, base.LearningRule):
@@ -101,12 +102,7 @@ def refuse_old_settings(given: Mapping[str, Any]) -> None:
     for name, (default, instead) in REFUSED.items():
         value = given[name]
         if value != default and (value or default):
-            raise MismatchError(f"{name}={_short(value)} does not apply to a {network}; use {instead}")
-
-
-def _short(value: Any) -> str:
-    words = repr(value)
-    return words if len(words) <= 60 else f"{words[:57]}..."
+            raise MismatchError(f"{name}={short(value, 60)} does not apply to a {network}; use {instead}")
 
 
 def split_held_out(data: Any, held_out: str) -> tuple[Any, Any]:
@@ -117,14 +113,6 @@ def split_held_out(data: Any, held_out: str) -> tuple[Any, Any]:
     if isinstance(data, tuple) and len(data) == 4:
         return data[:2], data[2:]
     return data, data if getattr(data, "test", None) is not None else None
-
-
-def check_several_classes(batches: Batches) -> None:
-    """Raise LabelError for labels of one class, from which nothing can be learned."""
-    if isinstance(batches, ArrayBatches):
-        targets = batches.split.targets
-        if not targets.is_floating_point() and bool((targets == targets[0]).all()):
-            raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
 
 
 def make_learner(given: Mapping[str, Any], batches: Batches) -> Learner:
@@ -157,12 +145,14 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
         if isinstance(given, Mapping):
             del options[option]
             for role, value in given.items():
-                values[role] = _joined(values.get(role), option, value)
+                place = f"optimizer.{option}.{role}"
+                _check_numbers(place, role, value)
+                values[role] = _joined(place, values.get(role), option, value)
         elif given is not None and (not is_number(given) or given < 0):
             raise WrongTypeError(f"optimizer.{option} is {given!r}; it must be a number of at least 0")
         elif given is None:
             options.pop(option, None)
-    groups = learner.param_groups(**values)
+    groups = _groups(learner, values)
     if name.lower() in FUSED and not {"foreach", "differentiable"} & options.keys():
         options.setdefault("fused", True)
     try:
@@ -171,11 +161,38 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
         raise WrongTypeError(f"optimizer: {kind.__name__} says: {error}") from error
 
 
-def _joined(before: Any, option: str, value: Any) -> Any:
+def _groups(learner: Learner, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the learner's groups; the roles that rules of version 1 have are refused with those to use instead."""
+    try:
+        return learner.param_groups(**values)
+    except UnknownNameError as error:
+        old = next((role for role in ("local", "readout") if role in values and repr(role) in str(error)), None)
+        if old is None:
+            raise
+        raise UnknownKeyError(f"optimizer: a plain module has no role {old!r}; use units and head") from error
+
+
+def _check_numbers(place: str, role: Any, value: Any) -> None:
+    """Raise WrongTypeError unless a role is a name and has a number of at least 0, or a list of those."""
+    if not isinstance(role, str):
+        raise WrongTypeError(f"{cut(place)}: a role is a name; use units, head, rule or a parameter's name")
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        if not is_number(number) or number < 0:
+            raise WrongTypeError(
+                f"{place} is {short(value)}; it must be a number of at least 0, or a list of one for each unit"
+            )
+
+
+def _joined(place: str, before: Any, option: str, value: Any) -> Any:
     """Return the settings of a role with one more option; a list has settings for each unit."""
     if isinstance(value, (list, tuple)) or isinstance(before, list):
         values = value if isinstance(value, (list, tuple)) else [value] * len(before)
         earlier = before if isinstance(before, list) else [before or {}] * len(values)
+        if len(earlier) != len(values):
+            raise WrongTypeError(
+                f"{place} has {len(values)} numbers where another option of it has {len(earlier)}; give as many, one "
+                "for each unit"
+            )
         return [{**old, option: new} for old, new in zip(earlier, values, strict=True)]
     return {**(before or {}), option: value}
 

@@ -19,7 +19,7 @@ class State:
     `epoch`: the epoch under way or just finished, counted from 1; 0 before the first. `epochs`: how many there are to
     be. `step`: steps taken so far. `history`: curves of the epochs done. `last`: the last Step. `statistics`: what the
     steps of this epoch have shown. `train`: the training batches. `stop`: set it to end the fit after this epoch.
-    `failed`: whether an error ended the fit.
+    `validation`: the batches that are scored after each epoch, None for none. `failed`: whether an error ended the fit.
     """
 
     learner: Learner
@@ -35,6 +35,7 @@ class State:
     statistics: Statistics = field(default_factory=Statistics)
     stop: bool = False
     failed: bool = False
+    validation: Batches | None = None
 
 
 class Callback:

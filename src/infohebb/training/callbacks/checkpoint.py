@@ -24,6 +24,7 @@ from infohebb.errors import CheckpointError, CorruptFileError, WrongTypeError, i
 from infohebb.learner import Learner
 from infohebb.training.callbacks.base import Callback, State
 from infohebb.training.callbacks.described import KNOWN, Known, describe, difference, settings_of
+from infohebb.training.callbacks.folders import as_folder, make_folder
 from infohebb.training.callbacks.randomness import all_random_states, generators_of, restore_all
 from infohebb.training.checkpoint import (
     LACKING,
@@ -35,6 +36,7 @@ from infohebb.training.checkpoint import (
     tensors_of,
     write_epoch,
 )
+from infohebb.training.wording import said, short
 
 FILES = ("network.safetensors", "rule.safetensors", "state.pt", "config.json")
 
@@ -53,6 +55,7 @@ class Checkpoint(Callback):
         config: settings of your own, which must be the same to resume. Default: none.
 
     Raises:
+        WrongTypeError: for an argument of the wrong type. UsageError: for a folder that cannot be written to.
         CheckpointError: at the start of a fit, for a checkpoint of another model, rule, optimizer or scheduler.
         CorruptFileError: for a damaged one. NoSpaceError: for a full disk; the last checkpoint then stays.
     """
@@ -63,11 +66,14 @@ class Checkpoint(Callback):
         for name, value in (("every", every), ("keep", keep)):
             if not is_whole(value) or value < 1:
                 raise WrongTypeError(f"{name}={value!r}: give a whole number of at least 1")
-        self.folder, self.every, self.keep, self.config = Path(folder), every, keep, dict(config or {})
+        if config is not None and not isinstance(config, Mapping):
+            raise WrongTypeError(f"config={short(config)}: give a dictionary of settings, or None")
+        self.folder, self.every, self.keep, self.config = as_folder(folder), every, keep, dict(config or {})
         self._described: dict[str, Any] = {}
 
     def on_fit_start(self, state: State) -> None:
         """Remove what killed runs left, and go on from the newest checkpoint if there is one."""
+        make_folder(self.folder)
         remove_parts(self.folder)
         known = KNOWN.get(state.optimizer)
         now = describe(state, self.config)
@@ -147,6 +153,8 @@ def _go_on(found: Path, state: State) -> None:
     try:
         _take_over(loaded, state)
     except LACKING as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise _damaged(found / "state.pt") from error
 
 
@@ -154,7 +162,13 @@ def _take_over(loaded: dict[str, Any], state: State) -> None:
     state.epoch, state.step, state.history = loaded["epoch"], loaded["step"], loaded["history"]
     for name, callback in _named(state).items():
         if name in loaded["callbacks"]:
-            callback.load_state_dict(loaded["callbacks"][name])
+            try:
+                callback.load_state_dict(loaded["callbacks"][name])
+            except Exception as error:
+                raise CheckpointError(
+                    f"callbacks: load_state_dict of {type(callback).__name__} fails: {type(error).__name__}: "
+                    f"{said(error)}; have it take what its state_dict returned, or choose another folder"
+                ) from error
 
 
 def read_state(found: Path) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from infohebb.errors import WrongTypeError, is_number, is_whole, unknown_name
-from infohebb.training.callbacks.base import Callback, State
+from infohebb.errors import MismatchError, WrongTypeError, is_number, is_whole, unknown_name
+from infohebb.training.callbacks.base import AtEpochEnd, Callback, State
 from infohebb.training.statistics import curves_of
+from infohebb.training.wording import short
 
 
 class EarlyStopping(Callback):
@@ -23,6 +24,7 @@ class EarlyStopping(Callback):
 
     Raises:
         WrongTypeError: for a value that is not allowed. UnknownNameError: for a curve that the history does not have.
+        MismatchError: for a curve of validation in a fit without it, and for one whose value is no number.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class EarlyStopping(Callback):
     ):
         if not is_whole(patience) or patience < 1:
             raise WrongTypeError(f"patience={patience!r}: give a whole number of epochs, at least 1")
+        if not isinstance(monitor, str) or not monitor:
+            raise WrongTypeError(f"monitor={short(monitor)}: give the name of a curve, such as 'validation_loss'")
         if mode not in (None, "min", "max"):
             raise WrongTypeError(f"mode={mode!r}: give 'min', 'max' or None")
         if not is_number(smallest_change) or smallest_change < 0:
@@ -51,6 +55,11 @@ class EarlyStopping(Callback):
 
     def on_fit_start(self, state: State) -> None:
         """Begin anew, unless the fit is resumed; one that had stopped stays so."""
+        if state.validation is None and self.monitor.startswith("validation_") and not _may_come(state, self.monitor):
+            raise MismatchError(
+                f"monitor={short(self.monitor)}: fit scores no validation data; give validation=(x, y), or monitor "
+                "another curve, such as 'train_loss'"
+            )
         if state.epoch == 0:
             self._forget()
         elif self.waited >= self.patience:
@@ -61,7 +70,14 @@ class EarlyStopping(Callback):
         curves = dict(curves_of(state.history))
         if self.monitor not in curves:
             raise unknown_name("curve of the history", self.monitor, curves)
-        value = float(curves[self.monitor][-1])
+        last = curves[self.monitor][-1] if curves[self.monitor] else None
+        try:
+            value = float(last)  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise MismatchError(
+                f"monitor={short(self.monitor)}: the curve has {short(last, 60)} for epoch {state.epoch}, which is no "
+                "number to compare; monitor another curve"
+            ) from error
         if self._is_better(value):
             self.best, self.best_epoch, self.waited = value, state.epoch, 0
             if self.restore_best:
@@ -90,6 +106,14 @@ class EarlyStopping(Callback):
         """Take them back."""
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
         self._weights = dict(state["weights"])
+
+
+def _may_come(state: State, curve: str) -> bool:
+    """Whether a curve is there already, or a callback of the user's own may add it."""
+    own = (
+        isinstance(each, AtEpochEnd) or not type(each).__module__.startswith("infohebb.") for each in state.callbacks
+    )
+    return curve in state.history or any(own)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

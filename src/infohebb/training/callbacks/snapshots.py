@@ -1,6 +1,5 @@
 """Snapshots: weights and activities at some epochs."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from infohebb.files import write_whole
 from infohebb.training.batches import Home, check_pair
 from infohebb.training.callbacks.alignment import check_every
 from infohebb.training.callbacks.base import Callback, State
+from infohebb.training.callbacks.folders import as_folder, make_folder
 from infohebb.training.evaluation import home_of
 from infohebb.training.seeding import seeded
 
@@ -28,17 +28,20 @@ class Snapshots(Callback):
         folder: where to write files. Default: in memory.
 
     Raises:
-        WrongTypeError: for a wrong `every`. NoSpaceError: for a full disk.
+        WrongTypeError: for a wrong `every` or `folder`. UsageError: for a folder that cannot be written to.
+        NoSpaceError: for a full disk.
     """
 
     def __init__(self, every: int = 1, *, weights: bool = True, activities: Any = None, folder: Any = None):
         check_every(every)
         self.every, self.weights, self.activities = every, weights, activities
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else as_folder(folder)
         self.taken: dict[int, dict[str, Tensor]] = {}
 
     def on_fit_start(self, state: State) -> None:
         """Take one before learning."""
+        if self.folder is not None:
+            make_folder(self.folder)
         if state.epoch == 0:
             self.taken = {}
             self._take(state)

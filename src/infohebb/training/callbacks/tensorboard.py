@@ -6,6 +6,7 @@ from typing import Any
 
 from infohebb.errors import UsageError
 from infohebb.training.callbacks.base import Callback, State
+from infohebb.training.callbacks.folders import as_folder, make_folder
 from infohebb.training.statistics import History
 
 
@@ -16,7 +17,8 @@ class TensorBoard(Callback):
         folder: where to write; a resumed fit goes on in it.
 
     Raises:
-        UsageError: where the package tensorboard is not installed.
+        UsageError: where the package tensorboard is not installed, and for a folder that cannot be written to.
+        WrongTypeError: for a folder that is no path.
     """
 
     def __init__(self, folder: str | Path):
@@ -26,12 +28,13 @@ class TensorBoard(Callback):
             raise UsageError(
                 "TensorBoard needs the package tensorboard: pip install 'infohebb[track]', or leave the callback out"
             ) from error
-        self.folder = Path(folder)
+        self.folder = as_folder(folder)
         self._make: Any = SummaryWriter
         self._writer: Any = None
 
     def on_fit_start(self, state: State) -> None:
         """Open the folder; of a resumed fit, what was written of later epochs is not shown."""
+        make_folder(self.folder)
         purge = {"purge_step": state.epoch + 1} if state.epoch else {}
         self._writer = self._make(str(self.folder), **purge)
 
