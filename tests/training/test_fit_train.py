@@ -7,7 +7,7 @@ from torch import nn
 
 import infohebb
 from infohebb import data
-from infohebb.errors import LabelError, MismatchError, UnknownNameError, WrongTypeError
+from infohebb.errors import LabelError, MismatchError, UsageError, WrongTypeError
 from infohebb.training import Checkpoints, Diagnose
 
 UNITS = {"units": ["stem", "body"], "head": "fc"}
@@ -144,11 +144,11 @@ def test_settings_of_a_learner_are_refused_on_our_own_networks(options):
 def test_what_does_not_fit_is_one_line():
     with pytest.raises(MismatchError, match="FeedbackAlignment trains a Layered network, not a Sequential"):
         train(sequential(), infohebb.FeedbackAlignment())
-    with pytest.raises(MismatchError, match="does not say what its units are"):
+    with pytest.raises(MismatchError, match="give the units of this"):
         train(Own())
     with pytest.raises(LabelError, match="all labels are of one class"):
         train(sequential(), given=(arrays()[0], torch.zeros(60).long()))
-    with pytest.raises(UnknownNameError, match="unknown role or parameter 'local'"):
+    with pytest.raises(UsageError, match="a plain module has no role 'local'; use units and head"):
         train(sequential(), optimizer={"name": "sgd", "lr": {"local": 0.1}})
     with pytest.raises(WrongTypeError, match="lr is -1; it must be a number"):
         train(sequential(), optimizer={"name": "sgd", "lr": -1})

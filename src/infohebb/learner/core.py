@@ -295,10 +295,10 @@ class Learner(nn.Module):
         if given is not None and (not is_whole(given) or given < 1):
             raise MismatchError(f"classes={given!r}: give a whole number of at least 1")
         known = self._plan.classes  # an example has shown it
-        for name in reversed(self._plan.selection.head) if known is None and self._plan.pick is None else ():
+        for name in reversed(self._plan.selection.head) if known is None else ():
             layers = [m for m in self.model.get_submodule(name).modules() if isinstance(m, nn.Linear)]
             known = channels_of(layers[-1]) if layers and known is None else known
-        if given is not None and known not in (None, given):
+        if given is not None and self._plan.pick is None and known not in (None, given):
             raise MismatchError(f"classes={given}, but the model gives {known} outputs; leave classes= out")
         return known if given is None else int(given)
 
