@@ -5,7 +5,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-all test-peers peers lint types bench bench-gpu docs clean
+.PHONY: run test test-all test-rest peers lint types bench bench-gpu docs clean
 
 run: $(READY)
 	$(BIN)/infohebb run quickstart --out runs
@@ -18,8 +18,9 @@ test: lint types
 test-all: lint types peers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal
 
-test-peers: peers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal -m peers
+# What `make test` leaves out.
+test-rest: peers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal -m 'peers or slow'
 
 # The import fails here if a package is missing, so that no test of it is skipped.
 peers: $(READY)

@@ -53,6 +53,7 @@ def test_none_is_left_out():
     assert {path.name for path in FOLDER.glob("*.py")} == SMALL.keys() | HELPERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "small"), [*SMALL.items(), *MORE])
 def test_a_small_round_prints_its_figures(name, small, tmp_path):
     figures = tmp_path / "figures.json"

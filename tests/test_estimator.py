@@ -81,6 +81,7 @@ def own_checks(estimator):
 # scikit-learn's checks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [None, *(make() for make in registry().values())], ids=["default", *registry()])
 def test_scikit_learns_own_checks_all_pass_with_every_rule(rule):
     one = rule is not None and rule.consumes != "batch"  # a window for each sample makes many steps of an epoch

@@ -125,6 +125,7 @@ name = "blobs/memory/stream"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["", ", order_seed = 1, side_by_side = true"])
 def test_a_stream_that_is_killed_goes_on_to_the_same_bits(python, tmp_path, words):
     recipe = tmp_path / "stream.toml"

@@ -23,6 +23,8 @@ from rules.broken_rules import BROKEN, SEEN_ON, FailsToBuild, Honest, NoRule, On
 from rules.own_settling import CHEATS, Contrast
 from rules.settling_cheats import ReadsItsNeighbour, Transport
 
+pytestmark = pytest.mark.slow
+
 WORDS_ONCE = {"trains some network", "learns blobs"}
 WORDS = {promise.__name__.replace("_", " ") for promise in PROMISES} | WORDS_ONCE
 WORDS_SETTLING = {promise.__name__.replace("_", " ") for promise in SETTLING} | WORDS_ONCE

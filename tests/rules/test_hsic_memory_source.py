@@ -179,6 +179,7 @@ PROMISES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_the_contract_holds(promise):
     """Those promises that are about what it hears; the whole suite would pre-train hundreds of auxiliary networks."""

@@ -193,6 +193,7 @@ LEARNING = {
 RATE = {EquilibriumPropagation: 0.1, ContrastiveSimilarityMatching: 0.3, PredictiveCoding: 0.6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RULES)
 def test_it_learns_to_tell_two_clouds_apart_beyond_one_hidden_layer(kind):
     with seeded(0):

@@ -13,6 +13,8 @@ from infohebb.rules import Diagnostics
 from infohebb.training.compiling import kept
 from processes import start
 
+pytestmark = pytest.mark.slow
+
 RULES = {
     "kernelized bottleneck": lambda: KernelizedBottleneck("cosine"),
     "feedback alignment": FeedbackAlignment,

@@ -39,7 +39,7 @@ class GroupedRule(LayeredRule):
         """Raise MismatchError or GroupingError for numbers that cannot be, and groups that do not fit a block."""
         self.check_numbers()
         for name, block in network.named_blocks():
-            self.check_grouping(name, block.divisive_norm, block.width)
+            self.check_grouping(name, block, block.width)
 
     def check_numbers(self) -> None:
         """Raise MismatchError for numbers that cannot be."""
@@ -47,19 +47,20 @@ class GroupedRule(LayeredRule):
             if not fits(getattr(self, name)):
                 raise MismatchError(f"{name} {getattr(self, name)!r}: give {wanted}")
 
-    def check_grouping(self, name: str, norm: Any, width: int | None) -> None:
+    def check_grouping(self, name: str, unit: Any, width: int | None) -> None:
         """Raise MismatchError or GroupingError for groups that do not fit a unit of that width and its norm."""
-        settings = self.grouping(norm)
+        settings = self.grouping(unit)
         if settings:
             if width is not None:
                 with naming(name):
                     check_groups(settings.groups, width)
         elif (self.power, self.delta) != (None, None):
             raise MismatchError(f"{name} has no groups for power and delta to act on; give groups too, or neither")
-        check_agreement(name, settings, norm)
+        check_agreement(name, settings, unit.divisive_norm)
 
-    def grouping(self, norm: Any) -> Grouping | None:
-        """The groups in the kernel: the rule's own, or those of the divisive norm; None for a plain kernel."""
+    def grouping(self, unit: Any) -> Grouping | None:
+        """The unit's groups in the kernel: the rule's own, or those of its divisive norm; None for a plain kernel."""
+        norm = unit.divisive_norm
         groups = (norm.groups if norm else None) if self.groups_per_block is None else self.groups_per_block
         if groups is None:
             return None

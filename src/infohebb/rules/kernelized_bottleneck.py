@@ -108,6 +108,7 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
     def attach(self, network: Layered) -> None:
         """Check numbers, kernels and objective, and the grouping against each block."""
         super().attach(network)
+        self.check_numbers()
         self.check_names()
         self.check_settings(network)
 
@@ -122,10 +123,10 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
     def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
         """Check numbers, kernels and objective, and the grouping of each unit against its divisive norm."""
         del head
-        self.check_names()
         self.check_numbers()
+        self.check_names()
         for unit in units:
-            self.check_grouping(unit.name, unit.divisive_norm, None if unit.shape is None else math.prod(unit.shape))
+            self.check_grouping(unit.name, unit, None if unit.shape is None else math.prod(unit.shape))
         if classes is None and self.target_kernel in NEED_CLASSES:
             raise MismatchError(
                 f"target_kernel={self.target_kernel!r} needs the number of classes: give Learner(..., classes=10)"
@@ -147,7 +148,7 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
 
     def signal(self, z: Tensor, unit: Unit) -> Signal:
         """Return the group signal v (m × c) or, for a plain kernel, the activity (m × n)."""
-        settings = self.grouping(unit.divisive_norm)
+        settings = self.grouping(unit)
         if settings is None:
             flat = z.flatten(1)
             return Signal(flat - flat.mean(1, keepdim=True) if self.centre else flat)
@@ -186,7 +187,7 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
 
     def local_step(self, block: Block, response: Response, context: Grams) -> LocalStep:
         """Third factor and Hebbian factors of one block, and its objective's terms."""
-        settings = self.grouping(block.divisive_norm)
+        settings = self.grouping(block)
         if settings is None:
             return self._plain_step(block, response, context)
         check_groups(settings.groups, response.activity[0].numel())

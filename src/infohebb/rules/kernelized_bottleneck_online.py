@@ -184,7 +184,7 @@ class KernelizedBottleneckOnline(GroupedRule):
         self._check_form()
         for name, block in network.named_blocks():
             self._check_block(name, block)
-        groupings = [self.grouping(block.divisive_norm) for _, block in network.named_blocks()]
+        groupings = [self.grouping(block) for _, block in network.named_blocks()]
         settings = (str(self.form), self.sigma, self.gamma, groupings)
         if attached_before(self, network) and settings == self._kept_for:
             return
@@ -220,7 +220,7 @@ class KernelizedBottleneckOnline(GroupedRule):
             raise MismatchError(
                 f"{name} has batch or layer norm, of which a stream knows nothing; leave it out, or {batch}"
             )
-        grouped = self.grouping(block.divisive_norm) is not None
+        grouped = self.grouping(block) is not None
         if self.form == "mean_activity" and grouped:
             raise MismatchError(f"{name} is grouped, and 'mean_activity' is the plain rule's; take form 'trace'")
         if self.form == "trace" and not grouped:

@@ -98,14 +98,17 @@ def test_the_same_seed_and_unit_draw_the_same_whatever_came_before():
         before = Dropout(0.3)(torch.ones(100))
         enter_unit("layers.1")
         first, second = Dropout(0.3)(torch.ones(100)), Dropout(0.3)(torch.ones(100))
-        enter_unit("layers.0")
-        assert torch.equal(Dropout(0.3)(torch.ones(100)), before)
+        enter_unit("layers.0")  # once more: it goes on
+        assert not torch.equal(Dropout(0.3)(torch.ones(100)), before)
     assert not torch.equal(first, second)
     assert not torch.equal(first, before)
     torch.rand(3)
     with draws(7):
         enter_unit("layers.1")
         assert torch.equal(Dropout(0.3)(torch.ones(100)), first)
+        enter_unit("layers.0")
+        assert torch.equal(Dropout(0.3)(torch.ones(100)), before)
+        enter_unit("layers.1")
         assert torch.equal(Dropout(0.3)(torch.ones(100)), second)
 
 
