@@ -44,6 +44,7 @@ def test_rules_keep_the_contract(name, outcomes):
     assert len(checks) - len(kept) == (2 if name == "OneByOne" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
 def test_the_suite_notices_each_way_to_break_it(rule, outcomes):
     assert broken(outcomes[f"{rule.__name__} on MLP"]) == BROKEN[rule]
