@@ -43,7 +43,7 @@ class Selection:
 def trainable(model: nn.Module, names: Iterable[str]) -> list[Parameter]:
     """Return the parameters of those modules that are not frozen, each once.
 
-    In a quarter of the time of `Module.parameters()`: a step asks for each unit's.
+    A walk without the names that `Module.parameters()` makes on its way: every step asks for each unit's.
     """
     found: dict[int, Parameter] = {}
     waiting = [model.get_submodule(name) for name in reversed(tuple(names))]

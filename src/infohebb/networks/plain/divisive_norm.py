@@ -100,7 +100,7 @@ def _normalise_blocks(z: Activity, groups: int, power: float, delta: float) -> A
 def _normalise_channels(z: Activity, groups: int, power: float, delta: float, dim: int) -> Activity:
     """Groups are consecutive channels with all their positions; z keeps its memory layout.
 
-    Reductions over an activity with its channels split in two axes are six times slower where channels lie last. So
+    Reductions over an activity with its channels split in two axes are far slower where channels lie last. So
     sums are taken per channel, then per group, and each group's number is repeated for its channels.
     """
     channels = z.shape[dim] // groups
