@@ -12,11 +12,12 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError, is_whole, unknown_name
-from infohebb.learner.bounds import trainable
+from infohebb.learner.bounds import Selection, trainable
 from infohebb.learner.choose import Choose
 from infohebb.learner.groups import Value, make_param_groups
 from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
+from infohebb.learner.neurons import check_elementwise
 from infohebb.learner.plan import Plan, check_unchanged, modules_of
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
@@ -25,8 +26,11 @@ from infohebb.learner.refusals import (
     check_inputs,
     check_model,
     check_no_gradients,
+    check_onset,
+    check_own_network,
     check_rule_type,
     check_scale,
+    check_settles_not,
 )
 from infohebb.learner.selection import Head, Units, as_expression, select
 from infohebb.learner.selection_checks import check_parameters
@@ -85,7 +89,13 @@ class Learner(nn.Module):
         check_model(model)
         super().__init__()
         self.model, self.rule = model, rule
-        selection = select(model, units, head, needs_units=rule.needs_units)
+        if rule.own_network is None:
+            check_settles_not(model, rule)
+            selection = select(model, units, head, needs_units=rule.needs_units)
+        else:
+            given = {"units": units, "head": head, "example": example, "activity": activity, "output": output}
+            check_own_network(model, rule, given)
+            selection = Selection((), ())
         self._plan = Plan(model, rule, selection, None, {}, output)
         self._plan.modules = modules_of(self._plan)
         self._plan.activities = self._by_unit({} if activity is None else activity)
@@ -103,6 +113,9 @@ class Learner(nn.Module):
 
     def _set_up(self) -> None:
         """Have the rule allocate its own tensors, on the device of the head."""
+        for bounds in self._plan.selection.units if self.rule.needs_neurons else ():
+            check_elementwise(self.model, bounds)
+        self.rule.setup_model(self.model)
         head = trainable(self.model, self.head) or list(self.model.parameters())[:1]
         self.rule.setup(self.units, head, self.classes)
 
@@ -127,7 +140,13 @@ class Learner(nn.Module):
         return self._plan.classes
 
     def backward(
-        self, inputs: Any, targets: Tensor, *, accumulate: bool = False, scale: float | Tensor | GradScaler = 1.0
+        self,
+        inputs: Any,
+        targets: Tensor,
+        *,
+        accumulate: bool = False,
+        scale: float | Tensor | GradScaler = 1.0,
+        onset: bool = True,
     ) -> Step:
         """Fill `.grad` for one batch and return its loss, logits and terms; memory does not grow with depth.
 
@@ -137,12 +156,15 @@ class Learner(nn.Module):
         micro-batch, not that of the whole. `scale`, a number or a torch.amp.GradScaler, multiplies the gradients, so
         that small errors survive float16; then call scaler.step(optimizer) and scaler.update() as usual. Rules that
         compare inputs (HSICBottleneck, "..._bottleneck" objectives) take a single input.
+        For rules that learn from a stream `onset` tells whether the sample has just come; False while it is held for
+        another time step.
         Raises MismatchError, LabelError, EmptyBatchError.
         """
         if not accumulate:
             check_no_gradients(self.model, self.rule)
         check_scale(scale)
-        return self._step(inputs, targets, Immediate(scale))
+        check_onset(self.rule, onset)
+        return self._step(inputs, targets, Immediate(scale), onset=onset)
 
     def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:
         """Return the label loss plus the objectives of the units, whose `.backward()` fills the same gradients.
@@ -157,7 +179,7 @@ class Learner(nn.Module):
             raise MismatchError("nothing learned from this batch, so there is no loss; is every parameter frozen?")
         return sender.loss()
 
-    def _step(self, inputs: Any, targets: Tensor, sender: Sender) -> Step:
+    def _step(self, inputs: Any, targets: Tensor, sender: Sender, *, onset: bool = True) -> Step:
         check_unchanged(self._plan)
         rows = check_inputs(self._plan, inputs, targets)
         self._check_bound()
@@ -165,8 +187,9 @@ class Learner(nn.Module):
         self._plan.compiled = self._compiled_forwards()
         if not self._checked:
             check_parameters(self.model, self._plan.selection, everything=self.rule.needs_units)
-        walk = Pass(self._plan, inputs, len(targets), sender, check=sender.keeps_graphs or not self._checked)
-        if not (walk.head or any(walk.parameters) or next(self.parameters(), None) is not None):
+        check = sender.keeps_graphs or not self._checked
+        walk = Pass(self._plan, inputs, len(targets), sender, check=check, onset=onset)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
             raise MismatchError("there is nothing to learn: every parameter is frozen; use requires_grad_()")
         with self._room_for_code():
             step = self.rule.backward(walk, rows, targets)
@@ -295,6 +318,7 @@ class Learner(nn.Module):
         if given is not None and (not is_whole(given) or given < 1):
             raise MismatchError(f"classes={given!r}: give a whole number of at least 1")
         known = self._plan.classes  # an example has shown it
+        known = getattr(self.model, "outputs", None) if self.rule.own_network is not None else known
         for name in reversed(self._plan.selection.head) if known is None else ():
             layers = [m for m in self.model.get_submodule(name).modules() if isinstance(m, nn.Linear)]
             known = channels_of(layers[-1]) if layers and known is None else known

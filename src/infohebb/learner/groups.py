@@ -12,7 +12,6 @@ from infohebb.learner.plan import Plan
 from infohebb.learner.selection import as_expression
 
 Value = float | Mapping[str, Any] | Sequence[float | Mapping[str, Any]]
-ROLES = ("units", "head", "rule")
 Named = dict[str, Parameter]
 
 
@@ -22,6 +21,10 @@ def roles_of(plan: Plan) -> dict[str, list[Named]]:
     For a rule that needs no units, what lies outside of them and the head is one more layer.
     """
     model, rule = plan.model, plan.rule
+    own = {f"rule.{name}": parameter for name, parameter in rule.named_parameters() if parameter.requires_grad}
+    special = rule.roles(model)
+    if special is not None:
+        return {**{role: [dict(layer) for layer in layers] for role, layers in special.items()}, "rule": [own]}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def named(parameters: Sequence[Parameter]) -> Named:
@@ -33,16 +36,15 @@ def roles_of(plan: Plan) -> dict[str, list[Named]]:
         inside = {id(parameter) for layer in [*units, head] for parameter in layer.values()}
         rest = {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in inside}
         units += [rest] if rest else []
-    own = {f"rule.{name}": parameter for name, parameter in rule.named_parameters() if parameter.requires_grad}
     return {"units": units if rule.trains_units else [], "head": [head], "rule": [own]}
 
 
 def make_param_groups(plan: Plan, values: Mapping[str, Value]) -> list[dict[str, Any]]:
     """Return groups with "params", "role" and the settings asked for.  Raises MismatchError, UnknownNameError."""
     roles = roles_of(plan)
-    patterns = {key: value for key, value in values.items() if key not in ROLES}
+    patterns = {key: value for key, value in values.items() if key not in roles}
     everything = {name: p for layers in roles.values() for layer in layers for name, p in layer.items()}
-    special = _special(patterns, everything)
+    special = _special(patterns, everything, [*roles])
     groups = []
     for role, layers in roles.items():
         for label, layer, settings in _by_layer(role, layers, values.get(role)):
@@ -59,7 +61,9 @@ def make_param_groups(plan: Plan, values: Mapping[str, Value]) -> list[dict[str,
     return groups
 
 
-def _special(patterns: Mapping[str, Value], everything: Mapping[str, Parameter]) -> dict[str, str]:
+def _special(
+    patterns: Mapping[str, Value], everything: Mapping[str, Parameter], roles: Sequence[str]
+) -> dict[str, str]:
     """Return the pattern that each parameter falls under: the last one that fits it."""
     special: dict[str, str] = {}
     for pattern in patterns:
@@ -67,19 +71,19 @@ def _special(patterns: Mapping[str, Value], everything: Mapping[str, Parameter])
         prefix = as_expression(f"{pattern}.**")
         fitting = [name for name in everything if expression.fullmatch(name) or prefix.fullmatch(name)]
         if not fitting:
-            raise _unknown(pattern, everything)
+            raise _unknown(pattern, everything, roles)
         special |= dict.fromkeys(fitting, pattern)
     return special
 
 
-def _unknown(pattern: str, everything: Mapping[str, Parameter]) -> UnknownNameError:
+def _unknown(pattern: str, everything: Mapping[str, Parameter], roles: Sequence[str]) -> UnknownNameError:
     """Return the error for what is neither a role nor a parameter: the nearest name, or else the roles."""
-    error = unknown_name("role or parameter", pattern, [*ROLES, *everything])
+    error = unknown_name("role or parameter", pattern, [*roles, *everything])
     if "did you mean" in str(error):
         return error
     return UnknownNameError(
-        f"unknown role or parameter {pattern!r}; roles are units, head and rule; else give a name or pattern of "
-        f"parameters, such as {next(iter(everything))}"
+        f"unknown role or parameter {pattern!r}; roles are {', '.join(roles[:-1])} and {roles[-1]}; else give "
+        f"a name or pattern of parameters, such as {next(iter(everything))}"
     )
 
 
@@ -88,7 +92,7 @@ def _by_layer(role: str, layers: Sequence[Named], value: Value | None) -> list[t
     if isinstance(value, (list, tuple)):
         if len(value) != len(layers):
             raise MismatchError(
-                f"{role}: {len(value)} values for {len(layers)} units; give one for each, or one number"
+                f"{role}: {len(value)} values for {len(layers)} {'units' if role == 'units' else 'layers'}; give one for each, or one number"
             )
         each = zip(layers, value, strict=True)
         return [(f"{role}.{place}", layer, _settings(role, one)) for place, (layer, one) in enumerate(each)]

@@ -16,14 +16,15 @@ from infohebb.rules.contract import LocalError
 class LayerRecord(NamedTuple):
     """One weight layer in one step.
 
-    `input`: what it received, (m × ...). `output`: its preactivation. `error`: dL/d(output), of the same shape; None
-    where the rule sent none. `unit`: the name of its unit, None in the head. `local`: the LocalError of that unit, with
-    `third_factor`, `post` and `error`; None for rules whose error comes from above. Of a layer that was called several
-    times, the calls follow each other along the first axis.
+    `input`: what it received, (m × ...). `output`: its preactivation; None where the rule states input and error
+    itself, row by row. `error`: dL/d(output), of the same shape; None where the rule sent none. `unit`: the name of its
+    unit, None in the head. `local`: the LocalError of that unit, with `third_factor`, `post` and `error`; None for
+    rules whose error comes from above. Of a layer that was called several times, the calls follow each other along the
+    first axis.
     """
 
     input: Tensor
-    output: Tensor
+    output: Tensor | None
     error: Tensor | None
     unit: str | None
     local: LocalError | None
@@ -56,7 +57,9 @@ def record_step(plan: Plan, inputs: Any, targets: Tensor) -> dict[str, LayerReco
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _record(name, owners[name], received, sender) for name in received if received[name]}
+    records = {name: _record(name, owners[name], received, sender) for name in received if received[name]}
+    given = {name: LayerRecord(pre, None, error, owners.get(name), None) for name, (pre, error) in sender.given.items()}
+    return {**records, **given}
 
 
 def _owners(plan: Plan) -> dict[str, str | None]:

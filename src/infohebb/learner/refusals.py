@@ -1,5 +1,6 @@
 """What a learner refuses by name before anything is computed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from infohebb.errors import EmptyBatchError, LabelError, MismatchError, is_numbe
 from infohebb.learner.borders import is_autocast_on
 from infohebb.learner.bounds import trainable
 from infohebb.learner.plan import Plan
+from infohebb.networks import Settling
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
 
@@ -26,6 +28,34 @@ def check_rule_type(rule: object) -> None:
             f"{type(rule).__name__} does not work with a Learner yet; it trains networks of ours, such as "
             "infohebb.MLP, by infohebb.train. A rule of your own derives from infohebb.LocalRule"
         )
+
+
+def check_settles_not(model: nn.Module, rule: LearningRule) -> None:
+    """Raise MismatchError for a network that settles: its layers are not called one after the other."""
+    if isinstance(model, Settling):
+        raise MismatchError(
+            f"{type(rule).__name__} trains units that follow each other, and a {type(model).__name__} settles; take a "
+            "rule of such networks, such as CorInfoMax, EquilibriumPropagation or PredictiveCoding"
+        )
+
+
+def check_own_network(model: nn.Module, rule: LearningRule, given: Mapping[str, Any]) -> None:
+    """Raise MismatchError for a network that the rule cannot train, and for arguments that its networks do not take."""
+    name, wanted = type(rule).__name__, rule.own_network
+    assert wanted is not None
+    if not isinstance(model, wanted):
+        raise MismatchError(f"{name} trains a {wanted.__name__} network, not a {type(model).__name__}")
+    for argument, value in given.items():
+        if value is not None:
+            raise MismatchError(f"{name} trains a {wanted.__name__} as a whole; leave {argument}= out")
+
+
+def check_onset(rule: LearningRule, onset: object) -> None:
+    """Raise MismatchError for what is neither True nor False, and for batches that are to be held."""
+    if not isinstance(onset, bool):
+        raise MismatchError(f"onset={onset!r}: give True for samples that have just come, False while they are held")
+    if not onset and rule.consumes == "batch":
+        raise MismatchError(f"onset=False: {type(rule).__name__} learns from batches, which are not held; leave it out")
 
 
 def check_model(model: object) -> None:

@@ -30,7 +30,11 @@ class Sender(Protocol):
         ...
 
     def give(self, parameter: Parameter, gradient: Tensor) -> None:
-        """Take the gradient of a parameter of the rule's own."""
+        """Take the gradient of a parameter, which the rule has computed itself."""
+        ...
+
+    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+        """See what the gradient of a weight layer is the product of, where the rule has computed that itself."""
         ...
 
 
@@ -66,6 +70,9 @@ class Immediate:
         """Add a gradient."""
         gradient = self._scaled(gradient).to(parameter.dtype)
         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+        """Nothing."""
 
     def _scaled(self, error: Tensor) -> Tensor:
         if isinstance(self.scale, GradScaler):
@@ -114,6 +121,9 @@ class AsLoss:
         with torch.enable_grad():
             self.scalars.append(Inject.apply(parameter, gradient, gradient.new_zeros(())))
 
+    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+        """Nothing."""
+
     def loss(self) -> Tensor:
         """Return the sum."""
         with torch.enable_grad():
@@ -122,9 +132,13 @@ class AsLoss:
 
 @dataclass
 class Recording:
-    """Keeps the error at each weight layer's output, by the layer's name; leaves `.grad` alone."""
+    """Keeps the error at each weight layer's output, by the layer's name; leaves `.grad` alone.
+
+    `given` holds (pre, error) of layers whose gradient the rule has computed itself.
+    """
 
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    given: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     errors: dict[str, list[Tensor]] = field(default_factory=dict)
     units: dict[str, list[LocalError]] = field(default_factory=dict)
     keeps_graphs: bool = True
@@ -149,7 +163,11 @@ class Recording:
                 self.errors.setdefault(name, []).append(gradient)
 
     def give(self, parameter: Parameter, gradient: Tensor) -> None:
-        """Leave the rule's own parameters alone."""
+        """Leave parameters alone."""
+
+    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+        """Keep both."""
+        self.given[layer] = (pre.clone(), error.clone())
 
 
 def _flat(outputs: Mapping[str, Iterable[Tensor]]) -> tuple[list[str], list[Tensor]]:

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from infohebb.errors import MismatchError
+from infohebb.functional import plasticity
+from infohebb.functional.products import Precision
 from infohebb.learner.borders import (
     check_activity,
     check_error,
@@ -23,13 +26,15 @@ from infohebb.learner.borders import (
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
+from infohebb.learner.neurons import Preactivation, linear_of, slope_of
 from infohebb.learner.plan import Plan, call
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
-from infohebb.rules.contract import LocalError, Output
+from infohebb.rules.contract import LocalError, Neurons, Output
 
 Learn = Callable[[Unit, Tensor], LocalError | None]
+LearnSynapses = Callable[[Unit, Neurons], Tensor | None]
 Leave = Callable[[Bounds, list[Parameter], Any], Any]  # a unit, what it trains, what it returned -> what goes on
 
 
@@ -37,11 +42,15 @@ class Pass:
     """A batch on its way: what `LearningRule.backward` is given as its walk.
 
     `inputs` is a tensor, a tuple of arguments, or a mapping of keyword arguments, of `samples` samples. `sender` takes
-    the errors. With `check` no graph may cross a unit's border: MismatchError names the unit.
+    the errors. With `check` no graph may cross a unit's border: MismatchError names the unit. `onset` tells whether the
+    samples have just come.
     """
 
-    def __init__(self, plan: Plan, inputs: Any, samples: int, sender: Sender, *, check: bool = False):
+    def __init__(
+        self, plan: Plan, inputs: Any, samples: int, sender: Sender, *, check: bool = False, onset: bool = True
+    ):
         self.plan, self.inputs, self.samples, self.sender, self.check = plan, inputs, samples, sender, check
+        self.model, self.onset = plan.model, onset
         self.units = [bounds.unit for bounds in plan.selection.units]
         self.classes, self.has_head = plan.classes, bool(plan.selection.head)
         self.terms: dict[str, Mapping[str, Tensor]] = {}
@@ -54,6 +63,12 @@ class Pass:
         self._features: Tensor | None = None
         self._in_head = False
         self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
+        self._graphs = True  # whether units are run with one
+
+    def restrict(self, rows: slice) -> None:
+        """Take only these samples of the batch."""
+        self.inputs = tree_map_only(Tensor, lambda tensor: tensor[rows], self.inputs)
+        self.samples = len(range(self.samples)[rows])
 
     def local(self, learn: Learn) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
@@ -115,6 +130,43 @@ class Pass:
         if parameters:
             self._check(place, parameters, output)
             self.sender.send(output, error, parameters, value, place)
+
+    def neurons(self, learn: LearnSynapses) -> Output:
+        """Run the network without graphs below the head; each unit learns from its synapses by `give`."""
+        linear = {bounds.unit.name: linear_of(self.model, bounds) for bounds in self.plan.selection.units}
+        hooks = {name: Preactivation() for name in linear}
+        self._graphs = False
+
+        def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
+            name = bounds.unit.name
+            z, slope = slope_of(name, self._activity(bounds.unit, output))
+            pre = hooks[name].pre
+            assert pre is not None
+            if parameters:
+                normalised = learn(bounds.unit, Neurons(linear[name], pre, z, slope))
+                self._norms.expect(bounds.unit, z, normalised)
+            return z
+
+        handles = [self.model.get_submodule(linear[name]).register_forward_hook(hook) for name, hook in hooks.items()]
+        try:
+            with forward_ad.dual_level(), self._hooks(leave, at_output=False), torch.no_grad():
+                return self._run(labels=self.has_head)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def give(self, layer: str, pre: Tensor, error: Tensor, *, bias: bool = True, precision: Precision = "fp32") -> None:
+        """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
+        module = self.model.get_submodule(layer)
+        self.sender.see(layer, pre, error)
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if name == "bias":
+                gradient = error.sum(-2) if bias else torch.zeros_like(parameter)
+            else:
+                gradient = plasticity.hebbian(pre, error, precision)
+            self.sender.give(parameter, gradient)
 
     def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> Tensor | None:
         """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative.
@@ -233,7 +285,7 @@ class Pass:
             enter_unit(name)
             if leave is not None:
                 self._open.append((bounds, torch.is_grad_enabled()))
-                torch.set_grad_enabled(True)
+                torch.set_grad_enabled(self._graphs)
             return _cut(args), _cut(kwargs)
 
         return enter

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from infohebb.errors import MismatchError
 from infohebb.functional import convolution, plasticity
+from infohebb.functional.products import Precision
 from infohebb.functional.readout import cross_entropy, mean_squared_error
 from infohebb.networks.unit import Unit
 from infohebb.rules.base import Targets
@@ -116,14 +117,36 @@ class Output(NamedTuple):
     features: Tensor | None
 
 
+class Neurons(NamedTuple):
+    """What the neurons of a unit of one Linear and an elementwise activation did, all (m × neurons) but `pre`.
+
+    `layer`: name of the Linear in the model. `pre` (m × inputs): what it received. `z`: the activity. `slope`: dz/da,
+    the derivative of each neuron's activity by its own preactivation.
+    """
+
+    layer: str
+    pre: Tensor
+    z: Tensor
+    slope: Tensor
+
+
 @runtime_checkable
 class Walk(Protocol):
-    """One pass of a batch through the network, as a Learner offers it to a rule's `backward`."""
+    """One pass of a batch through the network, as a Learner offers it to a rule's `backward`.
 
+    `onset`: whether the samples have just come; False while a stream holds them for another time step.
+    """
+
+    model: nn.Module
     units: list[Unit]
     classes: int | None
     has_head: bool
+    onset: bool
     terms: dict[str, Mapping[str, Tensor]]
+
+    def restrict(self, rows: slice) -> None:
+        """Take only these samples of the batch through the network; call it before the pass."""
+        ...
 
     def local(self, learn: Callable[[Unit, Tensor], LocalError | None]) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
@@ -148,13 +171,31 @@ class Walk(Protocol):
         """Send dL/d(output) back to the parameters that output depends on; `value` is L, None if it has none."""
         ...
 
+    def neurons(self, learn: Callable[[Unit, Neurons], Tensor | None]) -> Output:
+        """Run the network without graphs below the head; `learn` gives gradients of each unit by `give`.
+
+        It returns the divisively normalised activity if it has just that, so that it need not be computed again.
+        Raises MismatchError for a unit that is not one Linear and an elementwise activation.
+        """
+        ...
+
+    def give(self, layer: str, pre: Tensor, error: Tensor, *, bias: bool = True, precision: Precision = "fp32") -> None:
+        """Fill the gradients of the weight layer of that name: error × pre, summed over rows, and for its bias error.
+
+        `pre` (rows × inputs) is what it received, `error` (rows × outputs) the error at its output; of stacked
+        networks both have the networks first. Without `bias` that one's gradient is zero.
+        """
+        ...
+
 
 class LearningRule(nn.Module, ABC):
     """How a network's weights change: fills `.grad`, never steps. A module: its own weights and memories are saved.
 
     A constructor has a default for each argument and only stores. `needs_units` says whether the rule must know the
-    units of a network; `trains_units` whether it trains them, or the head alone; `compares_inputs` whether its
-    objective depends on the network's input. `updated_buffers` names the rule's own buffers that a step changes.
+    units of a network; `trains_units` whether it trains them, or the head alone; `needs_neurons` whether each must be
+    one Linear and an elementwise activation, for `Walk.neurons`; `compares_inputs` whether its objective depends on the
+    network's input. `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network`
+    is the type of the networks that it trains, where these are not any: such a rule takes neither units nor a head.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -162,6 +203,8 @@ class LearningRule(nn.Module, ABC):
     compares_inputs: bool = False
     needs_units: ClassVar[bool] = True
     trains_units: ClassVar[bool] = True
+    needs_neurons: ClassVar[bool] = False
+    own_network: ClassVar[type[nn.Module] | None] = None
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
 
     def settings(self) -> dict[str, Any]:
@@ -181,6 +224,14 @@ class LearningRule(nn.Module, ABC):
         `head` holds the head's parameters: what is allocated goes to their device. Raises MismatchError.
         """
         del units, head, classes
+
+    def setup_model(self, model: nn.Module, /) -> None:
+        """Do what needs the whole network, before `setup`: the default does nothing.  Raises MismatchError."""
+        del model
+
+    def roles(self, model: nn.Module, /) -> Mapping[str, Sequence[Mapping[str, Parameter]]] | None:
+        """Return what learns by role and layer, parameters by their name in the model; None for units and head."""
+        del model
 
     def reset(self) -> None:
         """Forget what `setup` has allocated: called before it when the rule is given another network."""

@@ -45,6 +45,9 @@ class Discard:
 
     keeps_graphs = True
 
+    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+        """Nothing."""
+
     def note(self, unit: str, error: LocalError) -> None:
         """Nothing."""
 
