@@ -91,8 +91,9 @@ def _by_layer(role: str, layers: Sequence[Named], value: Value | None) -> list[t
     """Return (label, parameters, settings): one for the role or, for a list of values, one per layer."""
     if isinstance(value, (list, tuple)):
         if len(value) != len(layers):
+            what = "units" if role == "units" else "layers"
             raise MismatchError(
-                f"{role}: {len(value)} values for {len(layers)} {'units' if role == 'units' else 'layers'}; give one for each, or one number"
+                f"{role}: {len(value)} values for {len(layers)} {what}; give one for each, or one number"
             )
         each = zip(layers, value, strict=True)
         return [(f"{role}.{place}", layer, _settings(role, one)) for place, (layer, one) in enumerate(each)]
