@@ -30,9 +30,10 @@ def linear_of(model: nn.Module, bounds: Bounds) -> str:
 
 
 def check_elementwise(model: nn.Module, bounds: Bounds) -> None:
-    """Raise MismatchError unless each activity of a unit depends on its own preactivation alone.  Leaves no trace."""
+    """Note a unit's Linear.  Raises MismatchError unless each activity depends on its own preactivation alone."""
     linear = model.get_submodule(linear_of(model, bounds))
     assert isinstance(linear, nn.Linear)
+    bounds.unit.linear = linear
     like = linear.weight
     received = torch.zeros(1, linear.in_features, dtype=like.dtype, device=like.device)
     tops = [model.get_submodule(name) for name in bounds.modules]

@@ -50,6 +50,7 @@ class Unit:
     `place` counts units from 0. `shape` is that of one sample's activity with channels (or features) on the first axis,
     `output_shape` that of the unit's output as it is; both are None until a batch or an `example` has shown them.
     `divisive_norm` is the one that follows the unit, or None: rules that group take groups, power and delta from it.
+    `linear` is the unit's only Linear, for rules that look at its synapses; None for all others.
     `gather` returns the rows of all processes for the rows (m × ...) of this one.
     """
 
@@ -58,4 +59,5 @@ class Unit:
     shape: Shape | None = None
     output_shape: Shape | None = None
     divisive_norm: nn.Module | None = None
+    linear: nn.Linear | None = field(default=None, repr=False)
     gather: Callable[[Tensor], Tensor] = field(default=same, repr=False)

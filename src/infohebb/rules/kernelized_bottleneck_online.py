@@ -14,19 +14,23 @@ Over all pairs of stimuli, each with itself too, and with averages that are thos
 is that of `KernelizedBottleneck`.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from infohebb.errors import MismatchError, is_number, unknown_name
 from infohebb.functional import grouping, online, plasticity
 from infohebb.functional.online import Rows
 from infohebb.functional.products import Precision
 from infohebb.networks import Block, Layered, Response
+from infohebb.networks.unit import Unit
+from infohebb.rules import contract
 from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, right_answers
 from infohebb.rules.circuit import Cells, Circuit, TeachingCell, follow
+from infohebb.rules.contract import Locality, Neurons, Step, Walk, label_loss
 from infohebb.rules.grouped import GroupedRule, Grouping
 from infohebb.rules.layered import LocalStep, assign_gradient, block_signals, check_fit, readout_signals, synaptic_step
 
@@ -52,7 +56,7 @@ class Time(NamedTuple):
 
 
 class Synapses(nn.Module):
-    """What a block keeps of the stream, in buffers, and its circuit.
+    """What a unit keeps of the stream, in buffers, and its circuit; `weight` is that of its layer.
 
     `pre` (n') and `own` (n), of the stimulus before or running averages; for eligibility traces `factor`, the third
     factor of the stimulus before, and, where it is the plain rule's, `change` (n), its Δz.
@@ -63,9 +67,9 @@ class Synapses(nn.Module):
     factor: Tensor
     change: Tensor
 
-    def __init__(self, block: Block, grouping: Grouping | None, rule: "KernelizedBottleneckOnline"):
+    def __init__(self, weight: Tensor, grouping: Grouping | None, rule: "KernelizedBottleneckOnline"):
         super().__init__()
-        (outputs, inputs), like = block.weight.shape, block.weight.detach()
+        (outputs, inputs), like = weight.shape, weight.detach()
         self.grouping = grouping
         self.circuit = Circuit(grouping.groups if grouping else outputs, rule.sigma, rule.gamma, like)
         self.register_buffer("pre", like.new_zeros(inputs))
@@ -134,9 +138,10 @@ SIGNALS: dict[str, Callable[[Synapses, Heard, Cells], Signals]] = {
     "eligibility": eligibility,
 }
 WITH_TRACES = ("mean_activity", "trace")
+STREAMED = ("label", "same", "average", "stimuli", "before", "pre", "own", "factor", "change")  # buffers of a stream
 
 
-class KernelizedBottleneckOnline(GroupedRule):
+class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
     """KernelizedBottleneck with a Gaussian kernel, from a stream of single samples with class labels.
 
     `form`: "two_point" compares a stimulus with the one before (Eqs. 18 and 19); "mean_activity" (plain, Eq. 20) and
@@ -150,10 +155,13 @@ class KernelizedBottleneckOnline(GroupedRule):
     MismatchError for more than one sample at once or targets that are numbers.
     """
 
-    consumes = "sample"
+    consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "sample"
+    needs_neurons: ClassVar[bool] = True
+    locality = Locality(shared=frozenset({"groups"}))
+    updated_buffers: ClassVar[frozenset[str]] = frozenset(STREAMED)
     order_matters = True
     broadcasts = frozenset({"third_factor"})
-    advances = ("label", "same", "average", "stimuli", "before", "pre", "own", "factor", "change")
+    advances = STREAMED
 
     def __init__(
         self,
@@ -189,13 +197,64 @@ class KernelizedBottleneckOnline(GroupedRule):
         if attached_before(self, network) and settings == self._kept_for:
             return
         self._kept_for = settings
-        like = network.readout.weight.detach()
-        self.teaching = TeachingCell(network.readout.out_features, like)
-        self.synapses = nn.ModuleList(
-            Synapses(block, grouping, self)
-            for grouping, (_, block) in zip(groupings, network.named_blocks(), strict=True)
-        )
+        weights = [block.weight for _, block in network.named_blocks()]
+        self._allocate(weights, groupings, network.readout.out_features)
+
+    def _allocate(self, weights: Sequence[Tensor], groupings: Sequence[Grouping | None], classes: int) -> None:
+        """Make what the stream leaves behind in each unit, whose layer has that weight."""
+        self.teaching = TeachingCell(classes, weights[0].detach())
+        each = zip(weights, groupings, strict=True)
+        self.synapses = nn.ModuleList(Synapses(weight, grouping, self) for weight, grouping in each)
         self._stimuli = 0
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.teaching, self.synapses, self._kept_for = None, nn.ModuleList(), None
+
+    def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
+        """Check settings and units, and allocate what the stream leaves behind; it stays while the settings do."""
+        del head
+        self.check_numbers()
+        self._check_form()
+        if classes is None:
+            raise MismatchError("KernelizedBottleneckOnline needs the number of classes: give Learner(..., classes=10)")
+        weights = [unit.linear.weight for unit in units if unit.linear is not None]
+        for unit, weight in zip(units, weights, strict=True):
+            self.check_grouping(unit.name, unit, len(weight))
+            self._check_grouped(unit.name, grouped=self.grouping(unit) is not None)
+        groupings = [self.grouping(unit) for unit in units]
+        settings = (str(self.form), self.sigma, self.gamma, groupings)
+        if settings != self._kept_for:
+            self._kept_for = settings
+            self._allocate(weights, groupings, classes)
+
+    @torch.no_grad()
+    def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
+        """Let each unit learn from one stimulus and what it kept of the stream; then the head."""
+        self._check_single(inputs, targets)
+        time = self._begin(targets[0], walk.onset)
+
+        def learn(unit: Unit, neurons: Neurons) -> Tensor | None:
+            synapses = self.synapses[unit.place]
+            assert isinstance(synapses, Synapses)
+            heard = heard_of(synapses.grouping, neurons.pre[0], neurons.z[0], neurons.slope[0])
+            if time.learns:
+                cells = synapses.circuit(heard.signal, time.teaching, time.share)
+                rows = rows_of(SIGNALS[self.form](synapses, heard, cells))
+                error = plasticity.modulate(rows.third_factor, rows.post)
+                walk.give(neurons.layer, rows.pre, error, bias=self.form != "mean_activity")
+            if time.kept:
+                synapses.remember(heard, time.kept)
+            return None if unit.divisive_norm is None else heard.output
+
+        output = walk.neurons(learn)
+        if output.logits is None:
+            return Step(None, None, targets, waiting=not time.learns)
+        logits = output.logits.detach()
+        loss, error = label_loss(logits, targets)
+        if time.learns:
+            walk.send(output.logits, error, loss)
+        return Step(loss, logits, targets, waiting=not time.learns)
 
     def _check_form(self) -> None:
         if str(self.form) not in SIGNALS:
@@ -220,7 +279,10 @@ class KernelizedBottleneckOnline(GroupedRule):
             raise MismatchError(
                 f"{name} has batch or layer norm, of which a stream knows nothing; leave it out, or {batch}"
             )
-        grouped = self.grouping(block) is not None
+        self._check_grouped(name, grouped=self.grouping(block) is not None)
+
+    def _check_grouped(self, name: str, *, grouped: bool) -> None:
+        """Raise MismatchError for a form that is the other kernel's."""
         if self.form == "mean_activity" and grouped:
             raise MismatchError(f"{name} is grouped, and 'mean_activity' is the plain rule's; take form 'trace'")
         if self.form == "trace" and not grouped:
@@ -275,6 +337,10 @@ class KernelizedBottleneckOnline(GroupedRule):
         check_fit(network, inputs, targets)
         if self.teaching is None or len(self.synapses) != len(network.blocks):
             raise MismatchError("the rule keeps nothing of a stream for this network; call rule.attach(network) first")
+        self._check_single(inputs, targets)
+
+    def _check_single(self, inputs: Tensor, targets: Tensor) -> None:
+        """Raise MismatchError for several samples at once, and for targets that are numbers."""
         if len(inputs) != 1:
             raise MismatchError(f"{len(inputs)} samples at once: the online rule takes one; give batch = 1")
         if targets.is_floating_point():
@@ -323,8 +389,14 @@ def rows_of(signals: Signals) -> Rows:
 
 def hear(block: Block, settings: Grouping | None, response: Response) -> Heard:
     """What one stimulus is for a block."""
-    pre, z, hidden = response.pre[0], response.activity[0], response.hidden[0]
+    hidden = response.hidden[0]
+    slope = block.nonlinearity.gate(torch.ones_like(hidden), hidden)
+    return heard_of(settings, response.pre[0], response.activity[0], slope)
+
+
+def heard_of(settings: Grouping | None, pre: Tensor, z: Tensor, slope: Tensor) -> Heard:
+    """What one stimulus is for a unit that received `pre` (n'), whose activity is z (n), of that slope (n)."""
     if settings is None:
-        return Heard(pre, block.nonlinearity.gate(torch.ones_like(hidden), hidden), z, None)
+        return Heard(pre, slope, z, None)
     signal, normalised = grouping.signal_and_norm(z, *settings)
-    return Heard(pre, block.nonlinearity.gate(normalised, hidden), signal, normalised[None])
+    return Heard(pre, normalised * slope, signal, normalised[None])
