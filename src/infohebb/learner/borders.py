@@ -43,15 +43,15 @@ def check_activity(unit: str, output: Any, choose: Choose | None, samples: int) 
     return z
 
 
-def check_error(rule: str, unit: str, found: object) -> None:
-    """Raise MismatchError for what a rule's `error` must not return."""
+def check_error(rule: str, unit: str, found: object, *, stacked: bool = False) -> None:
+    """Raise MismatchError for what a rule's `error` must not return; of `stacked` networks terms have a number each."""
     if not isinstance(found, LocalError) or not isinstance(found.error, Tensor):
         raise MismatchError(f"{rule}.error gave unit {unit} a {type(found).__name__}; return a LocalError, or None")
     if not found.error.is_floating_point():
         raise MismatchError(f"{rule}.error gave unit {unit} an error of {found.error.dtype}; it must be floating-point")
     terms = found.terms if isinstance(found.terms, Mapping) else {"terms": found.terms}
     for name, value in terms.items():
-        if not isinstance(value, Tensor) or value.dim():
+        if not isinstance(value, Tensor) or value.dim() > stacked:
             raise MismatchError(f"{rule}.error gave unit {unit} {name}={value!r}; terms are 0-dim tensors by name")
 
 
@@ -65,21 +65,26 @@ def check_norm_axis(unit: Unit, axis: int, z: Tensor) -> None:
         )
 
 
-def check_logits(output: Any, pick: Choose | None, samples: int, classes: int | None = None) -> Tensor:
-    """Return the logits (m × outputs) in the network's output.  Raises MismatchError."""
+def check_logits(
+    output: Any, pick: Choose | None, samples: int, classes: int | None = None, stacked: int | None = None
+) -> Tensor:
+    """Return the logits (m × outputs), of stacked networks (m × networks × outputs), in the network's output.
+
+    Raises MismatchError.
+    """
     logits = output if pick is None else pick(output)
     if not isinstance(logits, Tensor):
         raise MismatchError(
             f"the model returned {_kind(logits)}, not logits; give output=function that picks them, such as "
             "output=lambda out: out['logits']"
         )
-    if logits.dim() != 2 or len(logits) != samples:
+    if logits.dim() != (2 if stacked is None else 3) or len(logits) != samples:
         raise MismatchError(
             f"the model returned {tuple(logits.shape)} for a batch of {samples} samples; logits are "
             f"({samples}, outputs): give output=function that makes them so"
         )
-    if classes is not None and logits.shape[1] != classes:
-        raise MismatchError(f"the model gives {logits.shape[1]} outputs, not classes={classes}; give the same number")
+    if classes is not None and logits.shape[-1] != classes:
+        raise MismatchError(f"the model gives {logits.shape[-1]} outputs, not classes={classes}; give the same number")
     return logits
 
 

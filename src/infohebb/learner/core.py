@@ -24,18 +24,19 @@ from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import (
     check_choice,
     check_inputs,
+    check_kind,
     check_model,
     check_no_gradients,
     check_onset,
     check_own_network,
     check_rule_type,
     check_scale,
-    check_settles_not,
 )
 from infohebb.learner.selection import Head, Units, as_expression, select
 from infohebb.learner.selection_checks import check_parameters
 from infohebb.learner.senders import AsLoss, Immediate, Sender
 from infohebb.learner.walk import Pass
+from infohebb.networks.plain.stacked import StackedLinear
 from infohebb.rules.contract import LearningRule, LocalRule, Step
 
 PER_MODULE = 8  # versions of a module's compiled code, one for each size of batch
@@ -90,7 +91,7 @@ class Learner(nn.Module):
         super().__init__()
         self.model, self.rule = model, rule
         if rule.own_network is None:
-            check_settles_not(model, rule)
+            check_kind(model, rule)
             selection = select(model, units, head, needs_units=rule.needs_units)
         else:
             given = {"units": units, "head": head, "example": example, "activity": activity, "output": output}
@@ -320,7 +321,7 @@ class Learner(nn.Module):
         known = self._plan.classes  # an example has shown it
         known = getattr(self.model, "outputs", None) if self.rule.own_network is not None else known
         for name in reversed(self._plan.selection.head) if known is None else ():
-            layers = [m for m in self.model.get_submodule(name).modules() if isinstance(m, nn.Linear)]
+            layers = [m for m in self.model.get_submodule(name).modules() if isinstance(m, (nn.Linear, StackedLinear))]
             known = channels_of(layers[-1]) if layers and known is None else known
         if given is not None and self._plan.pick is None and known not in (None, given):
             raise MismatchError(f"classes={given}, but the model gives {known} outputs; leave classes= out")

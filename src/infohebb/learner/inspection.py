@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from infohebb.learner.borders import check_activity, check_logits
-from infohebb.learner.plan import Plan, call
+from infohebb.learner.plan import Plan, call, stacked_in
 from infohebb.learner.probing import evaluating
 
 
@@ -18,8 +18,8 @@ def count_samples(inputs: Any) -> int:
 
 
 def logits_of(plan: Plan, inputs: Any) -> Tensor:
-    """Return the logits (m × outputs)."""
-    return check_logits(call(plan.model, inputs), plan.pick, count_samples(inputs))
+    """Return the logits (m × outputs), of stacked networks (m × networks × outputs)."""
+    return check_logits(call(plan.model, inputs), plan.pick, count_samples(inputs), stacked=stacked_in(plan.model))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import nn
 from infohebb.errors import MismatchError
 from infohebb.learner.bounds import Selection
 from infohebb.learner.choose import Choose
+from infohebb.networks.plain.layered import LayeredNetwork
 from infohebb.rules.contract import LearningRule
 
 
@@ -46,6 +47,11 @@ def check_unchanged(plan: Plan) -> None:
             raise MismatchError(
                 f"{name} is another module than when the Learner was made; make a new Learner of the changed model"
             )
+
+
+def stacked_in(model: nn.Module) -> int | None:
+    """Return how many networks a model of ours stacks; None for one."""
+    return model.stacked if isinstance(model, LayeredNetwork) else None
 
 
 def call(model: nn.Module, inputs: Any) -> Any:

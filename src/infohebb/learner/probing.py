@@ -14,7 +14,7 @@ from infohebb.learner.borders import check_activity, check_logits
 from infohebb.learner.bounds import Bounds
 from infohebb.learner.forwards import holds
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.plan import Plan, call
+from infohebb.learner.plan import Plan, call, stacked_in
 from infohebb.learner.selection import NORMS
 from infohebb.networks.unit import Unit
 
@@ -47,7 +47,7 @@ def observe(plan: Plan, example: Any) -> None:
     finally:
         for handle in handles:
             handle.remove()
-    plan.classes = None if logits is None else logits.shape[1]
+    plan.classes = None if logits is None else logits.shape[-1]
 
 
 def _run(plan: Plan, inputs: Any, first: Tensor) -> Tensor | None:
@@ -62,7 +62,8 @@ def _run(plan: Plan, inputs: Any, first: Tensor) -> Tensor | None:
             f"example {first.dtype} {tuple(first.shape)} does not run through the model ({type(error).__name__}: "
             f"{words}); give a batch of real inputs"
         ) from error
-    return check_logits(output, plan.pick, len(first)) if plan.selection.head else None
+    stacked = stacked_in(plan.model)
+    return check_logits(output, plan.pick, len(first), stacked=stacked) if plan.selection.head else None
 
 
 def _as_batch(model: nn.Module, example: Any) -> Any:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from infohebb.errors import EmptyBatchError, LabelError, MismatchError, is_number
 from infohebb.learner.borders import is_autocast_on
 from infohebb.learner.bounds import trainable
-from infohebb.learner.plan import Plan
+from infohebb.learner.plan import Plan, stacked_in
 from infohebb.networks import Settling
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
@@ -30,13 +30,15 @@ def check_rule_type(rule: object) -> None:
         )
 
 
-def check_settles_not(model: nn.Module, rule: LearningRule) -> None:
-    """Raise MismatchError for a network that settles: its layers are not called one after the other."""
+def check_kind(model: nn.Module, rule: LearningRule) -> None:
+    """Raise MismatchError for a network that settles, and for stacked networks that the rule does not train."""
     if isinstance(model, Settling):
         raise MismatchError(
             f"{type(rule).__name__} trains units that follow each other, and a {type(model).__name__} settles; take a "
             "rule of such networks, such as CorInfoMax, EquilibriumPropagation or PredictiveCoding"
         )
+    if stacked_in(model) is not None and not rule.stacks:
+        raise MismatchError(f"{type(rule).__name__} trains one network at a time, not {stacked_in(model)} stacked ones")
 
 
 def check_own_network(model: nn.Module, rule: LearningRule, given: Mapping[str, Any]) -> None:

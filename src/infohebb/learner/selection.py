@@ -49,7 +49,7 @@ def _paired(runs: list[tuple[str, ...]], marks: Sequence[UnitMark]) -> Iterator[
 def _bounds(model: nn.Module, place: int, run: tuple[str, ...], mark: UnitMark | None) -> Bounds:
     if mark is not None:
         norm = None if mark.norm is None else model.get_submodule(mark.norm)
-        unit = Unit(mark.name, place, mark.activity_shape, mark.output_shape, norm)
+        unit = Unit(mark.name, place, mark.activity_shape, mark.output_shape, norm, mark.stacked)
         return Bounds(unit, (mark.activity,), mark.output)
     return Bounds(Unit(run_name(run), place, divisive_norm=_norm_after(model, run[-1])), run, run[-1])
 

@@ -27,7 +27,7 @@ from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
 from infohebb.learner.neurons import Preactivation, linear_of, slope_of
-from infohebb.learner.plan import Plan, call
+from infohebb.learner.plan import Plan, call, stacked_in
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
@@ -50,7 +50,7 @@ class Pass:
         self, plan: Plan, inputs: Any, samples: int, sender: Sender, *, check: bool = False, onset: bool = True
     ):
         self.plan, self.inputs, self.samples, self.sender, self.check = plan, inputs, samples, sender, check
-        self.model, self.onset = plan.model, onset
+        self.model, self.onset, self.head_modules = plan.model, onset, plan.selection.head
         self.units = [bounds.unit for bounds in plan.selection.units]
         self.classes, self.has_head = plan.classes, bool(plan.selection.head)
         self.terms: dict[str, Mapping[str, Tensor]] = {}
@@ -175,7 +175,8 @@ class Pass:
         """
         unit, detached = bounds.unit, z.detach()
         detached = detached if detached.dtype == torch.float64 else detached.float()
-        axis = 1 if z.dim() < 3 else channel_axis([self.plan.model.get_submodule(n) for n in bounds.modules], z)
+        several = z.dim() > 2 and unit.stacked is None
+        axis = channel_axis([self.plan.model.get_submodule(n) for n in bounds.modules], z) if several else 1
         check_norm_axis(unit, axis, z)
         detached = detached if axis == 1 else detached.movedim(axis, 1)
         unit.shape = tuple(detached.shape[1:])
@@ -183,13 +184,14 @@ class Pass:
             found = learn(unit, detached)
         if found is None:
             return None
-        check_error(type(self.plan.rule).__name__, unit.name, found)
+        check_error(type(self.plan.rule).__name__, unit.name, found, stacked=unit.stacked is not None)
         if found.error.shape != detached.shape:
             raise MismatchError(
                 f"{type(self.plan.rule).__name__} gave unit {unit.name} an error of shape {tuple(found.error.shape)} "
                 f"for an activity of {tuple(detached.shape)}; `error` must have the shape of z"
             )
-        self._count(unit.name, found.terms)
+        if found.terms:
+            self._count(unit.name, found.terms)
         self.sender.note(unit.name, found)
         for name, gradient in found.gradients.items():
             self.sender.give(self.plan.rule.get_parameter(name), gradient)
@@ -197,6 +199,7 @@ class Pass:
             each if each is None or axis == 1 else each.movedim(1, axis) for each in (found.error, found.normalised)
         )
         value = found.terms.get("objective")
+        value = value if value is None or unit.stacked is None else value.sum()
         del found  # what it alone holds is free before the unit's derivative allocates
         assert error is not None
         if parameters:
@@ -223,7 +226,7 @@ class Pass:
             return check_activity(unit.name, output, self.plan.activities.get(unit.name), self.samples)
 
     def _logits(self, output: Any) -> Tensor:
-        return check_logits(output, self.plan.pick, self.samples, self.classes)
+        return check_logits(output, self.plan.pick, self.samples, self.classes, stacked_in(self.model))
 
     def _compiled(self) -> contextlib.AbstractContextManager[None]:
         forwards = self.plan.compiled.items()

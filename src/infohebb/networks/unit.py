@@ -13,8 +13,9 @@ class UnitMark(NamedTuple):
     """Where a network of ours has one of its units: names of submodules, and shapes of one sample.
 
     `activity` is the submodule whose input and output bound the unit: it holds all of the unit's parameters, and its
-    output is what a local rule sees. `output` is the submodule whose output the next unit receives: the activity after
-    pooling, divisive norm and dropout, which direct feedback reaches. `norm` is the divisive norm in between.
+    output is what a local rule sees; of `stacked` networks it is (m × networks × n). `output` is the submodule whose
+    output the next unit receives: the activity after pooling, divisive norm and dropout, which direct feedback reaches.
+    `norm` is the divisive norm in between.
     """
 
     name: str
@@ -23,6 +24,7 @@ class UnitMark(NamedTuple):
     activity_shape: Shape
     output_shape: Shape
     norm: str | None = None
+    stacked: int | None = None
 
 
 @runtime_checkable
@@ -49,6 +51,7 @@ class Unit:
 
     `place` counts units from 0. `shape` is that of one sample's activity with channels (or features) on the first axis,
     `output_shape` that of the unit's output as it is; both are None until a batch or an `example` has shown them.
+    `stacked` is the number of networks in one, whose activities are then (m × networks × n); None for a single network.
     `divisive_norm` is the one that follows the unit, or None: rules that group take groups, power and delta from it.
     `linear` is the unit's only Linear, for rules that look at its synapses; None for all others.
     `gather` returns the rows of all processes for the rows (m × ...) of this one.
@@ -59,5 +62,6 @@ class Unit:
     shape: Shape | None = None
     output_shape: Shape | None = None
     divisive_norm: nn.Module | None = None
+    stacked: int | None = None
     linear: nn.Linear | None = field(default=None, repr=False)
     gather: Callable[[Tensor], Tensor] = field(default=same, repr=False)

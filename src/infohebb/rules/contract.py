@@ -89,7 +89,8 @@ class Step:
     """What one step lets one see; nothing in it carries a graph.
 
     `loss`: the label loss at the network's output, mean over the batch, and `logits` (m × outputs); both None for a
-    local rule on a network without a head. `targets` of the batch. `terms`: numbers by unit, such as
+    local rule on a network without a head. Of stacked networks `loss` has one number for each, and logits are
+    (m × networks × outputs). `targets` of the batch. `terms`: numbers by unit, such as
     step.terms["layers.0"]["objective"]. `waiting`: there was nothing to learn yet.
     """
 
@@ -101,10 +102,14 @@ class Step:
 
     @property
     def correct(self) -> Tensor | None:
-        """Which samples are classified correctly, (m) booleans; None for continuous targets or without logits."""
+        """Which samples are classified correctly, (m) booleans, (m × networks) of stacked ones.
+
+        None for continuous targets or without logits.
+        """
         if self.logits is None or self.targets.is_floating_point():
             return None
-        return self.logits.argmax(-1) == self.targets
+        targets = self.targets if self.logits.dim() == 2 else self.targets[:, None]
+        return self.logits.argmax(-1) == targets
 
 
 class Output(NamedTuple):
@@ -134,13 +139,15 @@ class Neurons(NamedTuple):
 class Walk(Protocol):
     """One pass of a batch through the network, as a Learner offers it to a rule's `backward`.
 
-    `onset`: whether the samples have just come; False while a stream holds them for another time step.
+    `onset`: whether the samples have just come; False while a stream holds them for another time step. `head_modules`:
+    names of the head's modules in the model.
     """
 
     model: nn.Module
     units: list[Unit]
     classes: int | None
     has_head: bool
+    head_modules: tuple[str, ...]
     onset: bool
     terms: dict[str, Mapping[str, Tensor]]
 
@@ -196,6 +203,7 @@ class LearningRule(nn.Module, ABC):
     one Linear and an elementwise activation, for `Walk.neurons`; `compares_inputs` whether its objective depends on the
     network's input. `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network`
     is the type of the networks that it trains, where these are not any: such a rule takes neither units nor a head.
+    `stacks` says whether it trains stacked networks too, each by itself.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -205,6 +213,7 @@ class LearningRule(nn.Module, ABC):
     trains_units: ClassVar[bool] = True
     needs_neurons: ClassVar[bool] = False
     own_network: ClassVar[type[nn.Module] | None] = None
+    stacks: ClassVar[bool] = False
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
 
     def settings(self) -> dict[str, Any]:
@@ -301,9 +310,18 @@ class LocalRule(LearningRule):
 def label_loss(logits: Tensor, targets: Targets, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
     """Return the label loss, mean over the batch, and its derivative by the logits (m × outputs).
 
-    Without a `loss` named it is cross-entropy for class indices and the mean squared error for numbers.
+    Without a `loss` named it is cross-entropy for class indices and the mean squared error for numbers. Of stacked
+    networks, whose logits are (m × networks × outputs), it is one loss for each.
     Raises MismatchError for cross-entropy with numbers.
     """
+    if logits.dim() == 3:
+        value, error = label_loss_of_each(logits.transpose(0, 1), targets, loss)
+        return value, error.transpose(0, 1)
+    return label_loss_of_each(logits, targets, loss)
+
+
+def label_loss_of_each(logits: Tensor, targets: Targets, loss: Loss | None) -> tuple[Tensor, Tensor]:
+    """Return the same for logits (… × m × outputs): a loss for each of several networks."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     continuous = targets.is_floating_point()
     if continuous and loss == "cross_entropy":

@@ -1,6 +1,7 @@
 """The layer-wise HSIC bottleneck of a batch: every sample learns. What the working memory's rule is held against."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -24,6 +25,7 @@ class HSICBottleneck(LocalRule, LayeredRule):
     """
 
     side_by_side = True
+    stacks: ClassVar[bool] = True
     broadcasts = frozenset({"pair_factor", "layer_factors"})
     locality = Locality(shared=frozenset({"samples"}))
     compares_inputs = True
@@ -59,16 +61,25 @@ class HSICBottleneck(LocalRule, LayeredRule):
 
     def error(self, z: Tensor, signal: Signal, context: Tensor, unit: Unit) -> LocalError | None:
         """Return L z, L (m × m) the graph Laplacian of the pair factors; a single sample has none."""
-        del unit
         flat = signal.shared
         assert flat is not None
         if len(flat) < 2:
             return None
+        if unit.stacked is not None:
+            return self._error_of_each(z, context.to(flat.dtype))
         Q, K = context.to(flat.dtype), gaussian_gram(flat, self.sigma_z, "per_sqrt_dim")
         laplacian = -working_memory.pair_factors(Q, K, self.sigma_z**2 * flat.shape[1]).fill_diagonal_(0)
         laplacian.diagonal().sub_(laplacian.sum(1))
         terms = {"objective": working_memory.window_hsic(Q, K)}
         return LocalError(laplacian, z, (laplacian @ flat).view(z.shape), terms, "samples")
+
+    def _error_of_each(self, z: Tensor, Q: Tensor) -> LocalError:
+        """Return the same for stacked networks, z (m × networks × n)."""
+        rows = z.transpose(0, 1)
+        K = gaussian_gram(rows, self.sigma_z, "per_sqrt_dim")
+        factors = working_memory.pair_factors(Q, K, self.sigma_z**2 * rows.shape[-1])
+        error = working_memory.weigh_pairs(factors, rows).transpose(0, 1)
+        return LocalError(None, error, error, {"objective": working_memory.window_hsic(Q, K)}, "samples")
 
     def batch_context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Tensor:
         """Q of the batch."""

@@ -1,11 +1,12 @@
 """The HSIC bottleneck whose batch is a working memory: the current sample learns from what is remembered."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from infohebb.errors import MismatchError, is_whole, unknown_name
 from infohebb.functional import working_memory
@@ -14,15 +15,22 @@ from infohebb.functional.normalisation import Normalised
 from infohebb.functional.readout import one_hot
 from infohebb.networks import Block, Layered, LeakyMLP, Response
 from infohebb.networks.comparing import Channels, comparing_wiring
+from infohebb.networks.plain.dropout import Dropout
+from infohebb.networks.plain.leaky import LeakyIntegrator
+from infohebb.networks.plain.stacked import StackedLinear
 from infohebb.networks.reservoir import Reservoir
 from infohebb.networks.third_factor import Objective, ReservoirModulator
+from infohebb.networks.unit import Unit
 from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, check_kernels
+from infohebb.rules.contract import LocalError, Locality, LocalRule, Output, Signal, Step, Walk, label_loss
 from infohebb.rules.layered import LayeredRule, LocalStep, check_fit, with_slope
 from infohebb.rules.memories import Auxiliary, Remembered
 
 Modulator = Literal["exact", "row", "pub", "head"]
 Policy = Literal["recompute", "stale"]
 Source = Literal["computed", "reservoir"]
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+STREAMED = ("potential", "start", "inputs", "targets", "activity", "features", "logits")  # buffers of a stream
 
 
 class Window(NamedTuple):
@@ -39,7 +47,7 @@ class Window(NamedTuple):
     memories: list[Any] = []  # noqa: RUF012  (replaced for each walk, which takes one for each block)
 
 
-class HSICMemory(LayeredRule):
+class HSICMemory(LocalRule, LayeredRule):
     """Each hidden layer minimises HSIC(X, Z) - gamma HSIC(Y, Z) over a window of samples of which the last is current.
 
     Only the current sample's traces learn; the others are a working memory, from which the third factor comes.
@@ -59,11 +67,15 @@ class HSICMemory(LayeredRule):
     Raises UnknownNameError, MismatchError, also for a window of one sample, and for batch norm and dropout.
     """
 
-    consumes = "window"
+    consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "window"
+    locality = Locality(shared=frozenset({"samples", "groups"}))
+    compares_inputs = True
+    updated_buffers: ClassVar[frozenset[str]] = frozenset(STREAMED)
+    stacks: ClassVar[bool] = True
     side_by_side = True
     order_matters = True
     broadcasts = frozenset({"third_factor", "layer_factors"})
-    advances: ClassVar[tuple[str, ...]] = ("potential", "start", "inputs", "targets", "activity", "features", "logits")
+    advances: ClassVar[tuple[str, ...]] = STREAMED
 
     def __init__(  # noqa: PLR0913, PLR0917  (each setting by its name)
         self,
@@ -88,6 +100,7 @@ class HSICMemory(LayeredRule):
         self.layers = nn.ModuleList()
         self.remembered = Remembered()
         self._held: Window | None = None
+        self._first: int | None = None  # numbers that the network's first Linear receives
         self._pretrained: tuple[Any, ...] | None = None  # settings of the auxiliary networks that are there
 
     def attach(self, network: Layered) -> None:
@@ -96,6 +109,21 @@ class HSICMemory(LayeredRule):
         Those are made and pre-trained for a network that is new to the rule, and for settings that are.
         """
         super().attach(network)
+        self._check_settings()
+        self._check_network(network)
+        self.remembered = Remembered()
+        self._held = None
+        if self.source == "computed":
+            self.layers, self._pretrained = nn.ModuleList(Remembered() for _ in network.blocks), None
+            return
+        self._check_auxiliary(network)
+        widths = [len(block.weight) for _, block in network.named_blocks()]
+        received = next(block.weight.shape[1] for _, block in network.named_blocks())
+        known, like = attached_before(self, network), network.readout.weight
+        self._allocate_auxiliaries(received, widths, network.outputs, like=like, known=known)
+
+    def _check_settings(self) -> None:
+        """Raise UnknownNameError, MismatchError for names and numbers that cannot be."""
         words = {
             "modulator": working_memory.MODULATORS,
             "memory": ("recompute", "stale"),
@@ -107,21 +135,64 @@ class HSICMemory(LayeredRule):
         check_kernels(self.gamma, sigma_x=self.sigma_x, sigma_y=self.sigma_y, sigma_z=self.sigma_z)
         if not isinstance(self.objective, bool):
             raise MismatchError(f"objective {self.objective!r}: give true or false")
-        self._check_network(network)
-        self.remembered = Remembered()
-        self._held = None
-        if self.source == "computed":
-            self.layers, self._pretrained = nn.ModuleList(Remembered() for _ in network.blocks), None
-            return
-        self._check_auxiliary(network)
+
+    def _allocate_auxiliaries(
+        self, features: int, widths: Sequence[int], classes: int, *, like: Tensor, known: bool
+    ) -> None:
+        """Make and pre-train a network for each unit, where those that are there are not for this one already."""
         settings = (self.window, self.auxiliary_units, self.pretraining, self.modulator, self.gamma)
         settings += (self.sigma_x, self.sigma_y, self.sigma_z)
-        known = attached_before(self, network) and settings == self._pretrained
-        if not known or len(self.layers) != len(network.blocks):
-            self.layers, self._pretrained = nn.ModuleList(self._auxiliaries(network)), settings
+        if not known or settings != self._pretrained or len(self.layers) != len(widths):
+            made = [] if like.is_meta else self._auxiliaries(features, widths, classes)  # meta tensors have no numbers
+            self.layers, self._pretrained = nn.ModuleList(made), settings
         for auxiliary in self.layers:
             assert isinstance(auxiliary, Auxiliary)
-            auxiliary.to(network.readout.weight.device).rest()
+            auxiliary.to(like.device).rest()
+
+    def setup_model(self, model: nn.Module, /) -> None:
+        """Check settings and the network, none of whose modules may depend on the other samples of a window."""
+        self._check_settings()
+        for name, module in model.named_modules():
+            if isinstance(module, BATCH_NORM) or drops(module):
+                raise MismatchError(
+                    f"{name} is a {type(module).__name__}, which a current sample cannot have: HSICMemory wants "
+                    "networks without batch norm and dropout"
+                )
+        slots = getattr(model, "slots", 1)
+        if self.memory == "stale" and slots != 1:
+            raise MismatchError(
+                f"memory 'stale' runs the current sample alone; give the network slots = 1, not {slots}"
+            )
+        self._first = next((m.in_features for m in model.modules() if isinstance(m, nn.Linear)), None)
+        if self.source == "reservoir":
+            if getattr(model, "stacked", None) is not None or hasattr(model, "slots"):
+                raise MismatchError(
+                    f"source 'reservoir' does not train a {type(model).__name__}; take an MLP, one at a time"
+                )
+            self._check_reservoir()
+
+    def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
+        """Allocate memories, or make and pre-train auxiliary networks; what was remembered is forgotten."""
+        if classes is None:
+            raise MismatchError("HSICMemory needs the number of outputs: give Learner(..., classes=10)")
+        self.remembered, self._held = Remembered(), None
+        if self.source == "computed":
+            self.layers, self._pretrained = nn.ModuleList(Remembered() for _ in units), None
+            return
+        for unit in units:
+            if unit.shape is None or len(unit.shape) != 1:
+                raise MismatchError(
+                    f"source 'reservoir' takes units of rows of numbers, and unit {unit.name} has activities of "
+                    f"{unit.shape}; give Learner(..., example=x) if they are unknown"
+                )
+        if self._first is None:
+            raise MismatchError("source 'reservoir' takes networks whose first layer is an nn.Linear")
+        widths = [unit.shape[0] for unit in units if unit.shape is not None]
+        self._allocate_auxiliaries(self._first, widths, classes, like=head[0], known=True)
+
+    def reset(self) -> None:
+        """Forget what is remembered, and the auxiliary networks."""
+        self.layers, self.remembered, self._held, self._pretrained = nn.ModuleList(), Remembered(), None, None
 
     def _check_network(self, network: Layered) -> None:
         """Raise MismatchError for blocks that no single current sample can train, and slots that nothing would fill."""
@@ -136,38 +207,33 @@ class HSICMemory(LayeredRule):
             if block.pool is not None:
                 raise MismatchError(f"{name} takes maxima; for this rule blocks average (pooling = 'average')")
 
-    def _check_auxiliary(self, network: Layered) -> None:
-        """Raise MismatchError for what no auxiliary network could be wired or heard for."""
+    def _check_reservoir(self) -> None:
+        """Raise MismatchError for settings of which no auxiliary network can be made."""
         for name, least in (("window", 2), ("auxiliary_units", 1), ("pretraining", 2 * self.window)):
             number = getattr(self, name)
             if not is_whole(number) or number < least:
                 raise MismatchError(f"{name} {number!r} of source 'reservoir'; give a whole number of {least} or more")
+        if self.objective:
+            raise MismatchError(
+                "objective is of a window's activities, and source 'reservoir' keeps none; leave it out"
+            )
+
+    def _check_auxiliary(self, network: Layered) -> None:
+        """Raise MismatchError for what no auxiliary network could be wired or heard for."""
+        self._check_reservoir()
         if network.networks is not None or isinstance(network, LeakyMLP):
             what = "a network with leak" if isinstance(network, LeakyMLP) else "networks side by side"
             raise MismatchError(f"source 'reservoir' does not train {what}; take an MLP, one at a time")
         for name, block in network.named_blocks():
             if block.geometry is not None:
                 raise MismatchError(f"{name} is a convolution, of which a reservoir hears nothing; take an MLP")
-        if self.objective:
-            raise MismatchError(
-                "objective is of a window's activities, and source 'reservoir' keeps none; leave it out"
-            )
 
-    def _auxiliaries(self, network: Layered) -> Iterator[Auxiliary]:
-        """A network for each block, on the CPU, pre-trained by random numbers of their own.
-
-        Where parameters have no numbers, neither is there anything to train.
-        """
-        like = network.readout.weight
-        if like.is_meta:
-            return
+    def _auxiliaries(self, features: int, widths: Sequence[int], classes: int) -> Iterator[Auxiliary]:
+        """A network for each unit, on the CPU, pre-trained by random numbers of their own."""
         chance = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         objective = Objective(self.gamma, (self.sigma_x, self.sigma_y, self.sigma_z), self.modulator)
-        features = None
-        for _, block in network.named_blocks():
-            outputs, received = block.weight.shape
-            features = received if features is None else features
-            channels = Channels(features, network.outputs, outputs)
+        for width in widths:
+            channels = Channels(features, classes, width)
             wiring = comparing_wiring(channels, self.window, self.auxiliary_units, chance=chance)
             modulator = ReservoirModulator(Reservoir(wiring), channels, self.window, objective)
             modulator.pretrain(self.pretraining, chance=chance)
@@ -178,13 +244,84 @@ class HSICMemory(LayeredRule):
         self._held = None
 
     @torch.no_grad()
+    def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
+        """Let each unit learn from the window's last sample, and the head from all of them."""
+        capacity, onset, stale = len(targets), walk.onset, self.memory == "stale"
+        check_window_length(capacity)
+        if self.source == "reservoir":
+            self._check_window(inputs, targets)
+        kept = targets
+        if stale or self.source == "reservoir":
+            kept = self.remembered.push("targets", targets[-1:], capacity, onset=onset)
+        if stale:
+            walk.restrict(slice(-1, None))
+            inputs = self.remembered.push("inputs", inputs[-1:], capacity, onset=onset)
+        assert walk.classes is not None
+        if onset or self._held is None:
+            seen = self._told if self.source == "computed" else self._shown
+            self._held = seen(walk.classes, inputs, kept, Window(capacity, onset))
+        window = self._held._replace(onset=onset)
+        output = walk.local(partial(self._learn, window))
+        if output.logits is None:
+            return Step(None, None, targets, walk.terms, waiting=not window.learns)
+        logits = output.logits.detach()
+        if stale:
+            return self._read_out_remembered(walk, output, kept, window)
+        loss, error = label_loss(logits, targets)
+        if window.learns:
+            walk.send(output.logits, error, loss.sum())
+        return Step(loss, logits, targets, walk.terms, waiting=not window.learns)
+
+    def _learn(self, window: Window, unit: Unit, z: Tensor) -> LocalError | None:
+        return self.error(z, Signal(), window, unit)
+
+    def _read_out_remembered(self, walk: Walk, output: Output, targets: Tensor, window: Window) -> Step:
+        """Let the head learn from all samples in the window, remembered ones as they were.  [WMH 4.4]"""
+        name, step_fraction = linear_head(walk)
+        assert output.logits is not None
+        assert output.features is not None
+        keep = partial(self.remembered.push, capacity=window.capacity, onset=window.onset)
+        logits, features = keep("logits", output.logits.detach()), keep("features", output.features)
+        loss, error = label_loss(logits, targets)
+        if window.learns:
+            swapped = (features, error) if error.dim() == 2 else (features.transpose(0, 1), error.transpose(0, 1))
+            walk.give(name, swapped[0], swapped[1] * step_fraction)
+        return Step(loss, logits, targets, walk.terms, waiting=not window.learns)
+
+    def error(self, z: Tensor, signal: Signal, context: Window, unit: Unit) -> LocalError | None:
+        """Return the error at the current sample's activity, zero at the remembered ones'.  [WMH 4.2]"""
+        del signal
+        memory, remembers = self.layers[unit.place], z
+        if context.current is not None:
+            assert isinstance(memory, Auxiliary)
+            factor = memory.say(*context.current, z[-1:], onset=context.onset)
+            if not context.learns:
+                return None
+            error = at_last(factor, z)
+            return LocalError(error, torch.ones_like(z), error)
+        if self.memory == "stale":
+            assert isinstance(memory, Remembered)
+            remembers = memory.push("activity", z, context.capacity, onset=context.onset)
+        if context.weights is None:
+            return None
+        rows = remembers.flatten(1) if unit.stacked is None else remembers.transpose(0, 1)
+        away = working_memory.away_from_memory(rows)
+        factors = working_memory.third_factor(away, context.weights, self.sigma_z)
+        current = working_memory.heed(factors, away)
+        error = at_last((current if unit.stacked is None else current.transpose(0, 1)).reshape(z[-1:].shape), z)
+        terms = self._terms(rows, context.coupling) if self.objective else {}
+        if unit.stacked is not None:
+            return LocalError(None, error, error, terms, "samples")
+        third_factor = at_last(factors[None], factors.new_empty(len(z), len(factors)))
+        return LocalError(third_factor, away.view(-1, *z.shape[1:]), error, terms, "samples")
+
+    @torch.no_grad()
     def learn(
         self, network: Layered, inputs: Inputs, targets: Targets, *, onset: bool = True, record: bool = False
     ) -> Diagnostics:
         """One window (N, ...), or one time step of one that is held: Hebbian traces of the last sample, and readout."""
         check_fit(network, inputs, targets)
-        if len(inputs) < 2:
-            raise MismatchError("a window of one sample remembers none; give two or more (training.batch)")
+        check_window_length(len(inputs))
         if self.source == "reservoir":
             self._check_heard(network, inputs, targets)
         window, x, kept = Window(len(inputs), onset), inputs, targets
@@ -195,7 +332,7 @@ class HSICMemory(LayeredRule):
             inputs = self.remembered.push("inputs", x, window.capacity, onset=onset)
         if onset or self._held is None:
             told = self._told if self.source == "computed" else self._shown
-            self._held = told(network, inputs, kept, window)
+            self._held = told(network.outputs, inputs, kept, window)
         window = self._held._replace(onset=onset, memories=[*self.layers])
         seen = self.walk(network, x, targets, window, record=record)
         if window.learns:
@@ -204,7 +341,7 @@ class HSICMemory(LayeredRule):
             parameter.grad = None
         return Diagnostics(seen.loss, seen.correct, waiting=True)
 
-    def _check_heard(self, network: Layered, inputs: Tensor, targets: Tensor) -> None:
+    def _check_window(self, inputs: Tensor, targets: Tensor) -> None:
         """Raise MismatchError for windows that the auxiliary networks are not made for."""
         if len(inputs) != self.window:
             raise MismatchError(
@@ -213,21 +350,25 @@ class HSICMemory(LayeredRule):
             )
         if targets.is_floating_point():
             raise MismatchError("targets are numbers, and source 'reservoir' hears class labels; take 'computed'")
+
+    def _check_heard(self, network: Layered, inputs: Tensor, targets: Tensor) -> None:
+        """Raise MismatchError for windows and networks that the auxiliary networks are not made for."""
+        self._check_window(inputs, targets)
         if len(self.layers) != len(network.blocks):
             raise MismatchError("the rule has no auxiliary networks for this network; call rule.attach(network) first")
 
-    def _shown(self, network: Layered, inputs: Tensor, heard: Tensor, window: Window) -> Window:
+    def _shown(self, classes: int, inputs: Tensor, heard: Tensor, window: Window) -> Window:
         """The same with what auxiliary networks hear of the current sample, whose label is the last one heard."""
-        y = one_hot(heard[-1:], network.outputs, inputs.dtype)
+        y = one_hot(heard[-1:], classes, inputs.dtype)
         return window._replace(learns=len(heard) == window.capacity, current=(inputs[-1:].flatten(1), y))
 
-    def _told(self, network: Layered, inputs: Tensor, targets: Tensor, window: Window) -> Window:
+    def _told(self, classes: int, inputs: Tensor, targets: Tensor, window: Window) -> Window:
         """The same with what inputs and targets say of the remembered samples, once there are as many as it holds."""
         if len(inputs) < window.capacity:
             return window
         last = self.modulator in working_memory.LAST_ROW and not self.objective
         Q = working_memory.window_coupling(
-            inputs.flatten(1), targets, network.outputs, self.gamma, self.sigma_x, self.sigma_y, last=last
+            inputs.flatten(1), targets, classes, self.gamma, self.sigma_x, self.sigma_y, last=last
         )
         return window._replace(learns=True, weights=working_memory.memory_weights(Q, self.modulator), coupling=Q)
 
@@ -266,6 +407,45 @@ class HSICMemory(LayeredRule):
     def activity_error(self, signals: Signals) -> Tensor:
         """The error at the current activity, as below."""
         return activity_error(signals)
+
+
+def drops(module: nn.Module) -> bool:
+    """Whether a module drops units in train mode."""
+    if isinstance(module, Dropout):
+        return module.rate > 0
+    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+
+
+def check_window_length(samples: int) -> None:
+    """Raise MismatchError for a window that remembers nothing."""
+    if samples < 2:
+        raise MismatchError("a window of one sample remembers none; give two or more (training.batch)")
+
+
+def at_last(current: Tensor, like: Tensor) -> Tensor:
+    """Return zeros of the shape of `like`, with the numbers of the current sample (1 × …) in the last row."""
+    if len(like) == 1:
+        return current
+    return torch.cat([like.new_zeros(len(like) - 1, *like.shape[1:]), current.to(like.dtype)])
+
+
+def linear_head(walk: Walk) -> tuple[str, float]:
+    """Return the name of the head's only Linear, and the step fraction of a leaky integrator that follows it.
+
+    Raises MismatchError for any other head.
+    """
+    inside = [
+        (f"{top}.{name}" if name else top, module)
+        for top in walk.head_modules
+        for name, module in walk.model.get_submodule(top).named_modules()
+    ]
+    weighted = [(name, module) for name, module in inside if [*module.parameters(recurse=False)]]
+    if len(weighted) != 1 or not isinstance(weighted[0][1], (nn.Linear, StackedLinear)):
+        raise MismatchError(
+            "memory 'stale' teaches the head from features as they were: the head must be a single nn.Linear"
+        )
+    leaks = [module.step_fraction for _, module in inside if isinstance(module, LeakyIntegrator)]
+    return weighted[0][0], leaks[0] if leaks else 1.0
 
 
 def activity_error(signals: Signals) -> Tensor:

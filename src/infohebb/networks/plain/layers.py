@@ -55,8 +55,8 @@ class ChannelLayerNorm(nn.Module):
 class Layer(nn.Module):
     """Return the output: the activity after average pooling, divisive norm and dropout, as far as there are any.
 
-    `activity` is the unit: linear or conv, then norm, pool, activation, layer_norm, as far as there are any. A linear
-    layer flattens each sample that it receives. The shapes are those of one sample, without the batch axis.
+    `activity` is the unit: linear or conv, then norm, pool, activation, layer_norm, as far as there are any. The shapes
+    are those of one sample, without the batch axis.
     Activations overwrite what they receive where torch can, which saves memory and time. Torch then refuses a full
     backward hook on linear, conv or norm; take a hook of the output tensor instead.
     Raises GroupingError where the groups of the divisive norm do not divide the output.
@@ -79,10 +79,13 @@ class Layer(nn.Module):
         if divisive_norm is not None:
             check_groups(divisive_norm.groups, math.prod(self.output_shape))
 
+    @property
+    def takes_rows(self) -> bool:
+        """Whether it is a linear layer, which takes rows of numbers."""
+        return len(self.activity_shape) == 1
+
     def forward(self, x: Float[Tensor, "m *features"]) -> Float[Tensor, "m *outputs"]:
         """Return the output, which the next layer receives."""
-        if len(self.activity_shape) == 1 and x.dim() > 2:
-            x = x.flatten(1)
         x = self.activity(x)
         for module in (self.average_pool, self.divisive_norm, self.dropout):
             if module is not None:
@@ -115,11 +118,12 @@ class LayerFactory:
         self.nonlinearity, self.slope, self.norm, self.divisive_norm = nonlinearity, slope, norm, divisive_norm
         self.dropout, self.bias, self.norm_epsilon = dropout, bias, norm_epsilon
 
-    def linear(self, place: int, inputs: int, width: int) -> Layer:
-        """Return layer number `place`, of `width` neurons on `inputs` features."""
+    def linear(self, place: int, inputs: int, width: int, leak: nn.Module | None = None) -> Layer:
+        """Return layer number `place`, of `width` neurons on `inputs` features; `leak` integrates the preactivation."""
         children: dict[str, nn.Module] = {"linear": nn.Linear(inputs, width, bias=self.bias)}
         if self.norm == "batch":
             children["norm"] = nn.BatchNorm1d(width, self.norm_epsilon)
+        children |= {} if leak is None else {"leak": leak}
         children["activation"] = self._activation()
         if self.norm == "layer":
             children["layer_norm"] = nn.LayerNorm(width, self.norm_epsilon, elementwise_affine=False)

@@ -65,11 +65,6 @@ class MLP(LayeredNetwork):
         self.features = sizes[0]
         initialise(self, initial)
 
-    def forward(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "m outputs"]:
+    def forward(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "m *outputs"]:
         """Return the logits, or the predicted numbers.  Raises MismatchError for samples of another size."""
-        if inputs.dim() < 2 or math.prod(inputs.shape[1:]) != self.features:
-            raise MismatchError(
-                f"inputs of shape {tuple(inputs.shape)} do not fit the MLP; give (samples, {self.features}), or any "
-                "shape with as many numbers per sample"
-            )
-        return super().forward(inputs.flatten(1) if inputs.dim() > 2 else inputs)
+        return super().forward(self.rows(inputs))
