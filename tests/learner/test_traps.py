@@ -18,7 +18,7 @@ from infohebb import (
 from infohebb.errors import MismatchError
 from infohebb.learner.selection import as_expression
 from infohebb.networks import plain
-from learner.nets import gradients, largest_difference, rows, sequential
+from learner.nets import rows, sequential
 from learner.test_steps import Square
 
 
@@ -206,22 +206,6 @@ def test_two_stars_stand_for_any_number_of_names():
     assert as_expression("layers.**.weight").fullmatch("layers.weight")
     assert as_expression("layers.*.weight").fullmatch("layers.0.weight")
     assert not as_expression("layers.*.weight").fullmatch("layers.0.fc.weight")
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_backprop_runs_compiled_units():
-    ran = []
-
-    def backend(graph, example):
-        return lambda *args: ran.append(1) or graph(*args)
-
-    learner, (x, y) = Learner(sequential(), Backprop()), rows(dtype=torch.float32)
-    want = copy.deepcopy(learner)
-    want.backward(x, y)
-    learner.compile(backend=backend)
-    learner.backward(x, y)
-    assert ran
-    assert largest_difference(gradients(learner), gradients(want)) < 1e-6
 
 
 def test_settings_are_in_a_rules_repr():

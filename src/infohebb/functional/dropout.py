@@ -52,6 +52,19 @@ def strike(x: Values, rate: float, generator: torch.Generator | None = None) -> 
     return torch.rand(x.shape, generator=generator, device=x.device) < rate
 
 
+def mask_of(
+    shape: tuple[int, ...], rate: float, generator: torch.Generator | None, device: torch.device
+) -> Bool[Tensor, "*shape"]:
+    """The same units as a mask of that shape, also on the CPU: for code that wants a fixed number of operations."""
+    if device.type != "cpu":
+        return torch.rand(shape, generator=generator, device=device) < rate
+    flat = torch.zeros(math.prod(shape), dtype=torch.bool)
+    flat[random_positions(len(flat), rate, generator)] = True
+    if len(shape) != 4:
+        return flat.view(shape)
+    return flat.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+
+
 def _fill_(x: Values, value: float, struck: Struck) -> Values:
     """Set the units struck to `value`, in place."""
     if struck.dtype == torch.bool:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,11 +15,12 @@ from torch.optim import Optimizer
 from infohebb.errors import MismatchError, is_whole, unknown_name
 from infohebb.learner.bounds import Selection, trainable
 from infohebb.learner.choose import Choose
+from infohebb.learner.compiled import Compilation, StepWithOptimizer, can_join, check_compilable
 from infohebb.learner.groups import Value, make_param_groups
 from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
 from infohebb.learner.neurons import check_elementwise
-from infohebb.learner.plan import Plan, check_unchanged, modules_of
+from infohebb.learner.plan import Plan, check_unchanged, modules_of, places_of
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import (
@@ -41,7 +43,24 @@ from infohebb.rules.contract import LearningRule, LocalRule, Step
 
 PER_MODULE = 8  # versions of a module's compiled code, one for each size of batch
 BOUND: weakref.WeakKeyDictionary[Optimizer, weakref.WeakSet[nn.Module]] = weakref.WeakKeyDictionary()
-LAST_MODEL: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+
+
+class Owners:
+    """The model that each rule was given to last; `given` counts all that were, so that a change is seen at once."""
+
+    def __init__(self) -> None:
+        self.models: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+        self.given = 0
+
+    def give(self, rule: LearningRule, model: nn.Module) -> bool:
+        """Note that a rule is given to a model; return whether it was before."""
+        last = self.models.get(rule)
+        self.models[rule] = weakref.ref(model)
+        self.given += 1
+        return last is not None and last() is model
+
+
+OWNERS = Owners()
 
 
 def copied(learner: "Learner") -> "Learner":
@@ -99,17 +118,17 @@ class Learner(nn.Module):
             selection = Selection((), ())
         self._plan = Plan(model, rule, selection, None, {}, output)
         self._plan.modules = modules_of(self._plan)
+        self._plan.places = places_of(self._plan)
         self._plan.activities = self._by_unit({} if activity is None else activity)
         check_choice("output", output)
         if example is not None:
             observe(self._plan, example)
         self._plan.classes = self._count_classes(classes)
         self._checked, self._bound = False, False
-        self._compiled: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-        last = LAST_MODEL.get(rule)
-        if last is None or last() is not model:  # for the same model it keeps what it has drawn
+        self._compilation: Compilation | None = None
+        self._owner_seen = 0
+        if not OWNERS.give(rule, model):  # for the same model it keeps what it has drawn
             rule.reset()
-        LAST_MODEL[rule] = weakref.ref(model)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -165,7 +184,10 @@ class Learner(nn.Module):
             check_no_gradients(self.model, self.rule)
         check_scale(scale)
         check_onset(self.rule, onset)
-        return self._step(inputs, targets, Immediate(scale), onset=onset)
+        plain = partial(self._step, sender=Immediate(scale))
+        if self._compilation is not None and not accumulate and isinstance(scale, float) and scale == 1.0:
+            return self._take_compiled(plain, None, inputs, targets, onset=onset)
+        return plain(inputs, targets, onset=onset)
 
     def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:
         """Return the label loss plus the objectives of the units, whose `.backward()` fills the same gradients.
@@ -185,7 +207,7 @@ class Learner(nn.Module):
         rows = check_inputs(self._plan, inputs, targets)
         self._check_bound()
         self._check_owner()
-        self._plan.compiled = self._compiled_forwards()
+        self._plan.compiled = {} if self._compilation is None else self._compilation.forwards(self._plan)
         if not self._checked:
             check_parameters(self.model, self._plan.selection, everything=self.rule.needs_units)
         check = sender.keeps_graphs or not self._checked
@@ -225,7 +247,7 @@ class Learner(nn.Module):
         return type(self.rule).before_step is not LearningRule.before_step
 
     def _check_bound(self) -> None:
-        if self._changes_gradients() and not self._bound:
+        if not self._bound and self._changes_gradients():
             raise MismatchError(
                 f"{type(self.rule).__name__} changes gradients before the optimizer's step: call "
                 "learner.bind(optimizer) first"
@@ -247,7 +269,7 @@ class Learner(nn.Module):
         twin = copied(self)
         check_rule_type(rule)
         twin._modules["rule"] = twin._plan.rule = copy.deepcopy(rule)
-        twin._compiled, twin._checked = None, False
+        twin._compilation, twin._checked = None, False
         twin.rule.reset()
         twin._set_up()
         twin.rule.to(next(twin.model.parameters()).device)
@@ -255,9 +277,14 @@ class Learner(nn.Module):
 
     def _check_owner(self) -> None:
         """Raise MismatchError if the rule's own tensors have been made for another model since."""
-        last = LAST_MODEL.get(self.rule)
+        if self._owner_seen == OWNERS.given:  # no learner was made since
+            return
+        last = OWNERS.models.get(self.rule)
+        if last is None or last() is self.model:
+            self._owner_seen = OWNERS.given
+            return
         owns = next(self.rule.parameters(), None) is not None or next(self.rule.buffers(), None) is not None
-        if owns and last is not None and last() is not self.model:
+        if owns:
             raise MismatchError(
                 f"this {type(self.rule).__name__} was given to another model since, and its own tensors with it; give "
                 "each learner a rule of its own"
@@ -272,28 +299,47 @@ class Learner(nn.Module):
         with torch.random.fork_rng(sorted(devices, key=str)):
             return record_step(copied(self)._plan, inputs, targets)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Have torch.compile make each unit's forward and backward, inside steps only; changes rounding only.
+    def make_step(self, optimizer: Optimizer) -> Callable[..., Step]:
+        """Return a function of (inputs, targets, onset=True) that clears gradients, learns and steps the optimizer.
 
-        The model itself stays as it is. Takes the arguments of torch.compile.
+        Of a compiled learner it is one graph, optimizer included, for torch's SGD, Adam and AdamW on the CPU; such a
+        step calls no hooks of the optimizer and leaves no gradient behind.
         """
-        self._compiled = (args, kwargs)
-        self.__dict__.pop("_forwards", None)
+        self.bind(optimizer)
+        joined = self._compilation is not None and self.rule.traceable and can_join(optimizer)
+        return StepWithOptimizer(self.backward, optimizer, self._take_compiled if joined else None)
 
-    def _compiled_forwards(self) -> dict[str, Callable[..., Any]]:
-        if self._compiled is None:
-            return {}
-        if "_forwards" not in self.__dict__:
-            args, kwargs = self._compiled
-            names = [name for bounds in self._plan.selection.units for name in bounds.modules]
-            self.__dict__["_forwards"] = {
-                name: torch.compile(self.model.get_submodule(name).forward, *args, **kwargs) for name in names
-            }
-        return self.__dict__["_forwards"]
+    def compile(self, *, cuda_graphs: bool = False, **options: Any) -> None:
+        """Have torch.compile make each step one graph; changes rounding only.
+
+        The model itself stays as it is, and what `backward` refuses is refused as before. The first step is a plain
+        one, and so are those with accumulate= or scale=. Rules whose step torch.compile cannot follow
+        (DirectFeedbackAlignment, rules of your own that ask for numbers) have each unit compiled by itself. Hooks that
+        are added to the model after a step was compiled are not called by it. `cuda_graphs` records the kernels of a
+        step once and replays them. `options` are those of torch.compile.
+        Raises MismatchError for rules of networks that settle.
+        """
+        check_compilable(self.rule)
+        self._compilation = Compilation(options, cuda_graphs=cuda_graphs)
+
+    def _take_compiled(
+        self, apart: Callable[..., Step], optimizer: Optimizer | None, inputs: Any, targets: Tensor, *, onset: bool
+    ) -> Step:
+        """Take a step as one graph, with the optimizer's if one is given; where that cannot be, by `apart`."""
+        compilation = self._compilation
+        assert compilation is not None
+        if not compilation.is_whole(self._plan) or not self._checked:
+            return compilation.watch(self.model, partial(apart, inputs, targets, onset=onset))
+        check_unchanged(self._plan)
+        compilation.check(self._plan, inputs, targets)
+        self._check_bound()
+        self._check_owner()
+        step = compilation.take(self._plan, optimizer, inputs, targets, onset=onset)
+        return apart(inputs, targets, onset=onset) if step is None else step
 
     def _room_for_code(self) -> contextlib.AbstractContextManager[Any]:
         """Let torch.compile make code for each unit and batch size, where it would soon give up."""
-        if self._compiled is None:
+        if self._compilation is None:
             return contextlib.nullcontext()
         return torch._dynamo.config.patch(recompile_limit=PER_MODULE * len(list(self.model.modules())))
 
@@ -305,10 +351,9 @@ class Learner(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: compiled code is made anew, and a copy's optimizer is another."""
-        state = {key: value for key, value in self.__dict__.items() if key != "_forwards"}
         plan = copy.copy(self._plan)
         plan.compiled = {}
-        return {**state, "_plan": plan, "_bound": False}
+        return {**self.__dict__, "_plan": plan, "_bound": False}
 
     def extra_repr(self) -> str:
         """Units and head."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from infohebb.errors import MismatchError
 from infohebb.learner.bounds import Bounds
@@ -60,24 +59,23 @@ def check_elementwise(model: nn.Module, bounds: Bounds) -> None:
 
 
 class Preactivation:
-    """A hook on a Linear: keeps what it received, and has each neuron's derivative by its preactivation follow it.
-
-    It works inside a level of `torch.autograd.forward_ad`, whose derivatives go along with the numbers: no graph.
-    """
+    """A hook on a Linear: keeps what it received, and begins a graph at the preactivation, for the neurons' slopes."""
 
     def __init__(self) -> None:
         self.pre: Tensor | None = None
+        self.preactivation: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Return the preactivation with a derivative of one."""
+        """Return a copy of the preactivation: an activation may work in place."""
         del module
-        self.pre, a = args[0].detach(), output.detach()
-        return forward_ad.make_dual(a, torch.ones_like(a))
+        self.pre = args[0].detach()
+        torch.set_grad_enabled(True)
+        self.preactivation = output.detach().requires_grad_()
+        return self.preactivation.clone()
 
-
-def slope_of(unit: str, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return an activity and its derivative by the preactivation.  Raises MismatchError if that got lost."""
-    primal, slope = forward_ad.unpack_dual(z)
-    if slope is None:
-        raise MismatchError(f"the activity of unit {unit} has no derivative; does its forward detach it? {WANTED}")
-    return primal.detach(), slope
+    def slope_of(self, unit: str, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the Linear received, and dz/da.  Raises MismatchError for an activity without a graph."""
+        if self.pre is None or self.preactivation is None or not z.requires_grad:
+            raise MismatchError(f"the activity of unit {unit} has no derivative; does its forward detach it? {WANTED}")
+        (slope,) = torch.autograd.grad(z, self.preactivation, torch.ones_like(z))
+        return self.pre, slope

@@ -29,6 +29,7 @@ class Plan:
     pick: Choose | None = None
     compiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)  # where units and head begin and end, by name
+    places: list[tuple[dict[str, nn.Module | None], str, nn.Module]] = field(default_factory=list)
 
 
 def modules_of(plan: Plan) -> dict[str, nn.Module]:
@@ -40,8 +41,23 @@ def modules_of(plan: Plan) -> dict[str, nn.Module]:
         raise MismatchError(f"the model has changed since the Learner was made: {error}; make a new Learner") from error
 
 
+def places_of(plan: Plan) -> list[tuple[dict[str, nn.Module | None], str, nn.Module]]:
+    """Return where each module of units and head is kept: the children of its parent, its name there, the module."""
+    found = []
+    for name, module in plan.modules.items():
+        parent, _, last = name.rpartition(".")
+        if name:
+            found.append((plan.model.get_submodule(parent)._modules, last, module))
+    return found
+
+
 def check_unchanged(plan: Plan) -> None:
     """Raise MismatchError if a module of a unit or the head is another one than when the learner was made."""
+    for children, name, module in plan.places:
+        if children.get(name) is not module:
+            break
+    else:
+        return
     for name, module in modules_of(plan).items():
         if module is not plan.modules[name]:
             raise MismatchError(

@@ -91,7 +91,8 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
     """
     if torch.is_inference_mode_enabled():
         raise MismatchError("a step needs gradients inside units: leave torch.inference_mode()")
-    tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    plain = isinstance(inputs, Tensor)
+    tensors = [inputs] if plain else [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
     if not tensors:
         raise MismatchError(f"inputs are a {type(inputs).__name__} without tensors; give (samples, ...) tensors")
     if not isinstance(targets, Tensor):
@@ -125,7 +126,7 @@ def _outputs(plan: Plan, targets: Tensor) -> int:
 
 
 def _check_dtype(plan: Plan, rows: Tensor) -> None:
-    parameter = next((p for p in plan.model.parameters() if p.is_floating_point()), None)
+    parameter = first_parameter(plan.model)
     if parameter is None or rows.dtype == parameter.dtype:
         return
     if rows.device.type != parameter.device.type:
@@ -140,6 +141,18 @@ def _check_dtype(plan: Plan, rows: Tensor) -> None:
         f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}), "
         "or run the step under torch.autocast"
     )
+
+
+def first_parameter(model: nn.Module) -> Tensor | None:
+    """Return the first floating-point parameter of a model, without the names that `parameters()` makes on its way."""
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.is_floating_point():
+                return parameter
+        waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
+    return None
 
 
 def check_choice(name: str, choose: object) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -26,7 +25,7 @@ from infohebb.learner.borders import (
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.neurons import Preactivation, linear_of, slope_of
+from infohebb.learner.neurons import Preactivation, linear_of
 from infohebb.learner.plan import Plan, call, stacked_in
 from infohebb.learner.senders import Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
@@ -139,17 +138,17 @@ class Pass:
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
             name = bounds.unit.name
-            z, slope = slope_of(name, self._activity(bounds.unit, output))
-            pre = hooks[name].pre
-            assert pre is not None
+            z = self._activity(bounds.unit, output)
+            onwards = z.detach()
             if parameters:
-                normalised = learn(bounds.unit, Neurons(linear[name], pre, z, slope))
-                self._norms.expect(bounds.unit, z, normalised)
-            return z
+                pre, slope = hooks[name].slope_of(name, z)
+                normalised = learn(bounds.unit, Neurons(linear[name], pre, onwards, slope))
+                self._norms.expect(bounds.unit, onwards, normalised)
+            return onwards
 
         handles = [self.model.get_submodule(linear[name]).register_forward_hook(hook) for name, hook in hooks.items()]
         try:
-            with forward_ad.dual_level(), self._hooks(leave, at_output=False), torch.no_grad():
+            with self._hooks(leave, at_output=False), torch.no_grad():
                 return self._run(labels=self.has_head)
         finally:
             for handle in handles:

@@ -189,10 +189,14 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
             f"labels {targets.dtype}{list(targets.shape)}: give one int64 class index per sample, shape (m)"
         )
     elif targets.device.type == "cpu" and not torch.compiler.is_compiling():
-        listed = targets.tolist() if len(targets) <= FEW else targets.aminmax()  # few are looked at faster one by one
-        low, high = int(min(listed)), int(max(listed))
-        if low >= 0 and high < outputs:
-            return
+        check_range(targets, outputs)
+
+
+def check_range(targets: Tensor, outputs: int) -> None:
+    """Raise LabelError for class indices on the CPU that are none of so many classes."""
+    listed = targets.tolist() if len(targets) <= FEW else targets.aminmax()  # few are looked at faster one by one
+    low, high = int(min(listed)), int(max(listed))
+    if low < 0 or high >= outputs:
         mend = "take y - y.min()" if high - low < outputs else f"it takes a network of {high - low + 1} outputs"
         raise LabelError(f"labels run from {low} to {high}, but the readout has classes 0 to {outputs - 1}; {mend}")
 

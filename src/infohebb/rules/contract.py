@@ -8,7 +8,6 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -24,6 +23,7 @@ from infohebb.rules.base import Targets
 
 Shared = Literal["groups", "samples", "classes"]
 Loss = Literal["cross_entropy", "mean_squared_error"]
+NOTHING: Mapping[str, Tensor] = {}  # torch.compile cannot follow a read-only view of it
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class LocalError(NamedTuple):
     third_factor: Tensor | None
     post: Tensor
     error: Tensor
-    terms: Mapping[str, Tensor] = MappingProxyType({})
+    terms: Mapping[str, Tensor] = NOTHING
     shared: Shared = "groups"
-    gradients: Mapping[str, Tensor] = MappingProxyType({})
+    gradients: Mapping[str, Tensor] = NOTHING
     normalised: Tensor | None = None
 
 
@@ -203,7 +203,8 @@ class LearningRule(nn.Module, ABC):
     one Linear and an elementwise activation, for `Walk.neurons`; `compares_inputs` whether its objective depends on the
     network's input. `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network`
     is the type of the networks that it trains, where these are not any: such a rule takes neither units nor a head.
-    `stacks` says whether it trains stacked networks too, each by itself.
+    `stacks` says whether it trains stacked networks too, each by itself. `learns_from_last` says that the error is zero
+    but at a batch's last sample. `traceable` says whether torch.compile can follow a step from end to end.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -214,6 +215,8 @@ class LearningRule(nn.Module, ABC):
     needs_neurons: ClassVar[bool] = False
     own_network: ClassVar[type[nn.Module] | None] = None
     stacks: ClassVar[bool] = False
+    learns_from_last: ClassVar[bool] = False
+    traceable: ClassVar[bool] = True
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
 
     def settings(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ e (m × N)  error at the readout's output    B (N × n)  fixed, of a block of n 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class DirectFeedbackAlignment(contract.LearningRule, TransportRule):
     """
 
     locality = Locality(global_error=True, update_locking=True, shared=frozenset({"classes"}))
+
+    traceable: ClassVar[bool] = False
 
     def __init__(self):
         super().__init__()

@@ -72,6 +72,7 @@ class HSICMemory(LocalRule, LayeredRule):
     compares_inputs = True
     updated_buffers: ClassVar[frozenset[str]] = frozenset(STREAMED)
     stacks: ClassVar[bool] = True
+    learns_from_last: ClassVar[bool] = True
     side_by_side = True
     order_matters = True
     broadcasts = frozenset({"third_factor", "layer_factors"})

@@ -5,25 +5,22 @@ its weight where it is computed, and no gradient is ever written.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
-from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
+from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError
+from infohebb.learner.updates import UPDATES, has_state, states_of
 from infohebb.rules.base import Diagnostics, LearningRule
 from infohebb.training.epoch import Step, parameters_of, plain_step
 
 SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
 IN_ONE_PASS: dict[str, Any] = {"realize_reads_threshold": 16}  # what a weight is changed by is not stored before
 PER_LAYER = 8  # times that code is made anew for one module: sizes of batches, learning or not
-State = Mapping[str, Tensor]
 
 
 def compile_step(rule: LearningRule, optimizer: Optimizer, *, whole: bool, cuda_graphs: bool = False) -> Step:
@@ -103,48 +100,6 @@ class WholeStep:
             return seen
 
         return torch.compile(step, dynamic=False, options={**SAME_DRAWS, **IN_ONE_PASS})
-
-
-def update_by_sgd(table: Mapping[str, Any], parameters: list[Parameter], states: list[State]) -> None:
-    """torch's SGD, as a function."""
-    options = {name: table[name] for name in ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")}
-    buffers = [state.get("momentum_buffer") for state in states]
-    sgd(list(parameters), gradients_of(parameters), buffers, foreach=False, fused=False, **options)
-
-
-def update_by_adam(table: Mapping[str, Any], parameters: list[Parameter], states: list[State]) -> None:
-    """torch's Adam and AdamW, as a function."""
-    options = {name: table[name] for name in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
-    options["decoupled_weight_decay"] = table["decoupled_weight_decay"]
-    beta1, beta2 = table["betas"]
-    means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
-    largest = [state["max_exp_avg_sq"] for state in states] if table["amsgrad"] else []
-    counts = [state["step"] for state in states]
-    adam(
-        list(parameters), gradients_of(parameters), means, squares, largest, counts, foreach=False, fused=False,
-        capturable=False, differentiable=False, beta1=beta1, beta2=beta2, **options,
-    )  # fmt: skip
-
-
-UPDATES = {SGD: update_by_sgd, Adam: update_by_adam, AdamW: update_by_adam}
-
-
-def gradients_of(parameters: list[Parameter]) -> list[Tensor]:
-    """The gradients that are there."""
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-def states_of(optimizer: Optimizer, table: Mapping[str, Any]) -> list[State]:
-    """What the optimizer keeps for each parameter of one of its groups."""
-    return [dict(optimizer.state[parameter]) for parameter in table["params"]]
-
-
-def has_state(optimizer: Optimizer) -> bool:
-    """Whether the optimizer keeps something for each parameter that it will ever keep something for."""
-    return all(
-        (isinstance(optimizer, SGD) and not table["momentum"]) or all(map(optimizer.state.get, table["params"]))
-        for table in optimizer.param_groups
-    )
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from infohebb.errors import MismatchError, NonFiniteLossError
+from infohebb.learner.updates import parameters_of
 from infohebb.rules.base import Diagnostics, LearningRule
 
 FOLD = 4096  # steps after which what was seen is summed up, so that an epoch may have millions
@@ -96,11 +96,6 @@ class Tally:
         if self._correct:
             self._fold()
         return (100 * torch.as_tensor(self._right).double() / self._judged).tolist() if self._judged else None
-
-
-def parameters_of(optimizer: Optimizer) -> list[Parameter]:
-    """All that an optimizer steps."""
-    return [parameter for table in optimizer.param_groups for parameter in table["params"]]
 
 
 def plain_step(rule: LearningRule, optimizer: Optimizer, learn: Step | None = None) -> Step:

@@ -36,6 +36,11 @@ class Draws:
         """Draw for that unit from now on, from where it was."""
         self._unit = unit
 
+    @property
+    def unit(self) -> str:
+        """The unit for which is drawn now."""
+        return self._unit
+
     def generator(self, device: torch.device) -> torch.Generator:
         """Return a generator of that device, seeded for the next draw; a later call seeds the same one anew."""
         if device not in self._generators:
@@ -70,6 +75,12 @@ def enter_unit(name: str) -> None:
     current = _current.get()
     if current is not None:
         current.enter(name)
+
+
+def current_unit() -> str:
+    """Return the unit for which is drawn now; "" outside `draws`."""
+    current = _current.get()
+    return "" if current is None else current.unit
 
 
 def generator(device: torch.device) -> torch.Generator | None:

@@ -1,0 +1,305 @@
+"""Compiled steps: all that a step computes in one graph of torch.compile, with the optimizer's step where that can be.
+
+No unit waits for another's error, so what a weight learns can be added to it where it is computed.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
+
+from infohebb.errors import MismatchError
+from infohebb.functional.dropout import mask_of
+from infohebb.learner.plan import Plan
+from infohebb.learner.refusals import check_inputs
+from infohebb.learner.traced import Traced, TracedPass, UntraceableError
+from infohebb.learner.updates import UPDATES, has_state, parameters_of, states_of
+from infohebb.networks.plain import randomness
+from infohebb.networks.plain.dropout import Dropout
+from infohebb.rules.base import check_range
+from infohebb.rules.contract import Step
+
+SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
+IN_ONE_PASS: dict[str, Any] = {"realize_reads_threshold": 16}  # what a weight is changed by is not stored before
+VERSIONS = (
+    64  # of one step's code: sizes of batches, learning rates, train and eval mode, the first samples of a stream
+)
+CHECKED = frozenset(  # what may change from step to step; modules, functions and their types do not
+    {
+        *(
+            "TENSOR_MATCH",
+            "EQUALS_MATCH",
+            "CONSTANT_MATCH",
+            "NONE_MATCH",
+            "NOT_NONE_MATCH",
+            "TRUE_MATCH",
+            "FALSE_MATCH",
+        ),
+        *("SEQUENCE_LENGTH", "GLOBAL_STATE", "TORCH_FUNCTION_STATE", "GRAD_MODE", "DETERMINISTIC_ALGORITHMS"),
+        *("DEFAULT_DEVICE", "SHAPE_ENV", "AUTOGRAD_SAVED_TENSORS_HOOKS"),
+    }
+)
+
+
+class Dropped(NamedTuple):
+    """One call of a dropout in a step: the module, the unit for which it draws, and the shape of one sample."""
+
+    module: Dropout
+    unit: str
+    shape: tuple[int, ...]
+
+
+class CompiledStep:
+    """A step of a plan's rule as one graph; with an `optimizer`, its step and the clearing of gradients too.
+
+    `draws` are the calls of dropout in the order in which they come; what they drop is drawn outside of the graph, for
+    the number of dropped units differs from step to step. `options` go to torch.compile.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        optimizer: Optimizer | None,
+        draws: Sequence[Dropped],
+        options: Mapping[str, Any],
+        *,
+        cuda_graphs: bool = False,
+    ):
+        self.plan, self.optimizer, self.draws, self.cuda_graphs = plan, optimizer, draws, cuda_graphs
+        self.traced = Traced(plan)
+        self._parameters = list(plan.model.parameters())
+        self._trained = [parameter.requires_grad for parameter in self._parameters]
+        given = dict(options)
+        settings = {**SAME_DRAWS, **(IN_ONE_PASS if optimizer is not None else {}), **given.pop("options", {})}
+        settings |= {"guard_filter_fn": guards_to_keep, **({"triton.cudagraphs": True} if cuda_graphs else {})}
+        if given.get("backend", "inductor") != "inductor":
+            settings = {"guard_filter_fn": guards_to_keep}
+        given = {"dynamic": False, "isolate_recompiles": True, **given, "options": settings}
+        self.code = torch.compile(partial(self._step), fullgraph=True, **given)
+        self._update = None if optimizer is None else Update(optimizer)
+
+    def is_valid(self) -> bool:
+        """Whether the same parameters are to be trained as when it was made."""
+        return [parameter.requires_grad for parameter in self._parameters] == self._trained
+
+    def __call__(self, inputs: Any, targets: Tensor, *, onset: bool) -> Step:
+        """Take one step.  Raises TorchDynamoException for what torch.compile cannot follow."""
+        masks = self._masks(inputs, len(targets)) if self.draws else []
+        if self.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        forwards = self.traced.forwards  # as `replaced` does, in half its time
+        before = [vars(module).get("forward") for module, _ in forwards]
+        for module, forward in forwards:
+            vars(module)["forward"] = forward
+        try:
+            try:
+                found = self.code(inputs, targets, onset, masks)
+            except (TorchDynamoException, FailOnRecompileLimitHit):  # a version that has not been traced yet
+                settings = {"trace_autograd_ops": True, "recompile_limit": VERSIONS}
+                with torch._dynamo.config.patch(**settings), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of functions that it traces
+                    found = self.code(inputs, targets, onset, masks)
+        finally:
+            for (module, _), forward in zip(forwards, before, strict=True):
+                if forward is None:
+                    del vars(module)["forward"]
+                else:
+                    vars(module)["forward"] = forward
+        loss, logits, terms, waiting = owned(found) if self.cuda_graphs else found
+        return Step(loss, logits, targets, terms, waiting)
+
+    def _masks(self, inputs: Any, samples: int) -> list[Tensor]:
+        """Return which units each dropout drops: the same as it would draw itself."""
+        like = next(leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+        with randomness.draws():
+            masks = []
+            for dropped in self.draws:
+                randomness.enter_unit(dropped.unit)
+                shape = (samples, *dropped.shape)
+                masks.append(mask_of(shape, dropped.module.rate, randomness.generator(like.device), like.device))
+        return masks
+
+    @torch.no_grad()
+    def _step(self, inputs: Any, targets: Tensor, onset: bool, masks: Sequence[Tensor]) -> tuple[Any, ...]:
+        walk = TracedPass(self.traced, inputs, len(targets), masks, onset=onset)
+        self.traced.walk = walk
+        if self._update is not None:
+            for parameter in self._update.parameters:
+                parameter.grad = None
+        rows = inputs if isinstance(inputs, Tensor) else tree_leaves(inputs)[0]
+        rows = rows if not rows.is_floating_point() or rows.dtype == torch.float64 else rows.float()
+        step = self.plan.rule.backward(walk, rows, targets)
+        if self._update is not None:
+            self._update()
+        self.traced.walk = None
+        return step.loss, step.logits, dict(step.terms), step.waiting
+
+
+class Update:
+    """The step of an optimizer that has all its state, as torch.compile can follow it; leaves no gradient behind."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.parameters = parameters_of(optimizer)
+        self.function = UPDATES[type(optimizer)]
+        self.tables = [(table, table["params"], states_of(optimizer, table)) for table in optimizer.param_groups]
+
+    def __call__(self) -> None:
+        """Step by the gradients that are there."""
+        for table, parameters, states in self.tables:
+            learned = [place for place, parameter in enumerate(parameters) if parameter.grad is not None]
+            if learned:
+                self.function(table, [parameters[place] for place in learned], [states[place] for place in learned])
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def guards_to_keep(entries: Sequence[Any]) -> list[bool]:
+    """Return which of torch.compile's conditions are looked at in each step: those that may change."""
+    return [entry.guard_type in CHECKED for entry in entries]
+
+
+def owned(found: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the same in memory of its own: the next replay of a CUDA graph writes over what the last one gave."""
+    loss, logits, terms, waiting = found
+    kept = {unit: {term: value.clone() for term, value in values.items()} for unit, values in terms.items()}
+    return *(each if each is None else each.clone() for each in (loss, logits)), kept, waiting
+
+
+def can_join(optimizer: Optimizer) -> bool:
+    """Whether an optimizer's step may be in the graph: torch's SGD, Adam or AdamW, on the CPU, without hooks."""
+    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters_of(optimizer))
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return on_cpu and not hooked and type(optimizer) in UPDATES
+
+
+class Watched:
+    """Hooks on the dropouts of a model that note what each call draws for."""
+
+    def __init__(self, model: nn.Module):
+        self.model, self.draws = model, []
+
+    def __enter__(self) -> "Watched":
+        modules = [module for module in self.model.modules() if isinstance(module, Dropout)]
+        self.handles = [module.register_forward_pre_hook(self._note) for module in modules]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _note(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, Dropout)
+        if module.training and module.rate > 0:
+            self.draws.append(Dropped(module, randomness.current_unit(), tuple(args[0].shape[1:])))
+
+
+class Compilation:
+    """What a learner has compiled: whole steps, or the forwards of its units where a step cannot be one graph."""
+
+    def __init__(self, options: Mapping[str, Any], *, cuda_graphs: bool = False):
+        self.options, self.cuda_graphs = dict(options), cuda_graphs
+        self.failed = False
+        self.draws: list[Dropped] | None = None
+        self._kind: tuple[Any, ...] | None = None
+        self._steps: dict[Optimizer | None, CompiledStep] = {}
+        self._forwards: dict[str, Callable[..., Any]] = {}
+
+    def is_whole(self, plan: Plan) -> bool:
+        """Whether the next step is one graph: torch.compile can follow it, and a plain one has shown what is drawn."""
+        return plan.rule.traceable and not self.failed and self.draws is not None
+
+    def watch(self, model: nn.Module, step: Callable[[], Step]) -> Step:
+        """Take a plain step, and note what its dropouts draw for."""
+        with Watched(model) as watched:
+            found = step()
+        self.draws = watched.draws
+        return found
+
+    def check(self, plan: Plan, inputs: Any, targets: Any) -> None:
+        """Raise what `check_inputs` raises; a batch of the same kind as the last is looked at for its labels only."""
+        kind = None
+        if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not torch.is_inference_mode_enabled():
+            kind = (inputs.shape, inputs.dtype, inputs.device, targets.shape, targets.dtype, targets.device)
+        if kind is None or kind != self._kind:
+            check_inputs(plan, inputs, targets)
+            self._kind = kind
+        elif plan.classes is not None and not targets.dtype.is_floating_point and targets.device.type == "cpu":
+            check_range(targets, plan.classes)
+
+    def take(
+        self, plan: Plan, optimizer: Optimizer | None, inputs: Any, targets: Tensor, *, onset: bool
+    ) -> Step | None:
+        """Take a step as one graph; None, with a warning, if torch.compile cannot follow it."""
+        assert self.draws is not None
+        compiled = self._steps.get(optimizer)
+        try:
+            if compiled is None or not compiled.is_valid():
+                compiled = CompiledStep(plan, optimizer, self.draws, self.options, cuda_graphs=self.cuda_graphs)
+                self._steps[optimizer] = compiled
+            return compiled(inputs, targets, onset=onset)
+        except (TorchDynamoException, FailOnRecompileLimitHit, UntraceableError) as error:
+            not_compiled(type(plan.rule).__name__, error)
+            self.failed = True
+            return None
+
+    def forwards(self, plan: Plan) -> dict[str, Callable[..., Any]]:
+        """Return each unit's compiled forward by the module's name, where steps cannot be one graph."""
+        if plan.rule.traceable and not self.failed:
+            return {}
+        if not self._forwards:
+            names = [name for bounds in plan.selection.units for name in bounds.modules]
+            self._forwards = {
+                name: torch.compile(plan.model.get_submodule(name).forward, **self.options) for name in names
+            }
+        return self._forwards
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: compiled code is made anew."""
+        return {**vars(Compilation({})), "options": self.options, "cuda_graphs": self.cuda_graphs}
+
+
+class StepWithOptimizer:
+    """Clears gradients, lets a learner learn, and steps an optimizer; with `join`, all that in one graph.
+
+    Until the optimizer has state for all that it steps, the steps are the plain ones.
+    """
+
+    def __init__(self, backward: Callable[..., Step], optimizer: Optimizer, join: Callable[..., Step] | None):
+        self.backward, self.optimizer, self.join = backward, optimizer, join
+        self.parameters = parameters_of(optimizer)
+        self.has_state = False
+
+    def __call__(self, inputs: Any, targets: Tensor, *, onset: bool = True) -> Step:
+        """Take one step."""
+        self.has_state = self.has_state or (self.join is not None and has_state(self.optimizer))
+        if self.join is None or not self.has_state:
+            return self.apart(inputs, targets, onset=onset)
+        return self.join(self.apart, self.optimizer, inputs, targets, onset=onset)
+
+    def apart(self, inputs: Any, targets: Tensor, *, onset: bool) -> Step:
+        """Take one step, the optimizer's after what is learned."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        step = self.backward(inputs, targets, onset=onset)
+        self.optimizer.step()
+        return step
+
+
+def not_compiled(rule: str, error: Exception) -> None:
+    """Warn that a step is not one graph, and why."""
+    reason = " ".join(str(error).split())[:160]
+    warnings.warn(
+        f"the step of {rule} cannot be compiled as one graph ({reason}); each unit is compiled by itself", stacklevel=4
+    )
+
+
+def check_compilable(rule: Any) -> None:
+    """Raise MismatchError for a rule of networks that settle: it looks at states in between."""
+    if rule.own_network is not None:
+        raise MismatchError(f"{type(rule).__name__} looks at its network's states as it settles; it is not compiled")

@@ -1,0 +1,185 @@
+"""Compiled steps: the same bits but for rounding, one graph, and no compilation from step to step.
+
+In processes of their own: the shape checks of the tests cannot be compiled.
+"""
+
+import pytest
+
+from processes import start
+
+pytestmark = pytest.mark.slow
+
+SHARED = """
+import copy, functools, warnings
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+from infohebb import *
+from infohebb.errors import LabelError, MismatchError
+from infohebb.networks.plain import MLP, ConvNet, LeakyMLP, stack_networks
+warnings.simplefilter("error")
+torch.set_default_dtype(torch.float64)
+
+def graphs():
+    return counters["stats"]["unique_graphs"]
+
+def trained(model, rule, steps, compiled, optimizer=torch.optim.SGD, options=None, hold=1, **given):
+    torch.manual_seed(0)
+    learner = Learner(copy.deepcopy(model), rule(), **given)
+    if compiled:
+        learner.compile(backend="aot_eager")
+    stepped = optimizer(learner.param_groups(), **(options or {"lr": 0.05, "momentum": 0.9}))
+    step = learner.make_step(stepped)
+    for x, y in steps:
+        for again in range(hold):
+            last = step(x, y, **({"onset": again == 0} if hold > 1 else {}))
+    assert not compiled or not learner._compilation.failed
+    return learner, last
+
+def compared(name, model, rule, steps, **options):
+    plain, last = trained(model, rule, steps, False, **options)
+    before = graphs()
+    compiled, other = trained(model, rule, steps, True, **options)
+    assert graphs() > before, name
+    for (key, one), two in zip(plain.state_dict().items(), compiled.state_dict().values(), strict=True):
+        exact = one.dtype != torch.float32
+        torch.testing.assert_close(one, two, rtol=1e-9 if exact else 1e-4, atol=1e-12 if exact else 1e-6, msg=lambda text: f"{name}, {key}: {text}")
+    torch.testing.assert_close(last.loss, other.loss)
+    torch.testing.assert_close(last.logits, other.logits)
+    assert last.terms.keys() == other.terms.keys() and last.waiting == other.waiting, name
+"""
+
+SAME = (
+    SHARED
+    + """
+torch.manual_seed(1)
+images = [(torch.randn(m, 2, 8, 8), torch.arange(m) % 3) for m in (6, 6, 6, 4, 6, 6)]
+conv = ConvNet((2, 8, 8), 3, (8, 4), (1,), (12,), norm="batch", divisive_norm={"groups": 4}, dropout=0.2)
+for name, rule in (
+    ("kernelized bottleneck", lambda: KernelizedBottleneck("cosine")),
+    ("layer-wise", lambda: LayerwiseClassification(projection=16)),
+    ("last layer", LastLayer),
+    ("backprop", Backprop),
+):
+    compared(name, conv, rule, images)
+adamw = {"optimizer": torch.optim.AdamW, "options": {"lr": 1e-2, "weight_decay": 0.1}}
+compared("adamw", conv, lambda: KernelizedBottleneck("gaussian"), images, **adamw)
+rmsprop = {"optimizer": torch.optim.RMSprop, "options": {"lr": 1e-3}}
+compared("an optimizer that stays apart", conv, lambda: KernelizedBottleneck("gaussian"), images, **rmsprop)
+
+windows = [(x, y) for x, y in zip(torch.randn(9, 4, 6), torch.arange(36).view(9, 4) % 3)]
+normed = MLP(6, 3, (8, 6), "relu", norm="layer", bias=True)
+leaky = stack_networks([LeakyMLP(6, 3, (8, 4), slots=4) for _ in range(2)])
+compared("window", normed, HSICMemory, windows, **adamw)
+compared("window, objective", normed, lambda: HSICMemory("pub", objective=True), windows)
+compared("stale", normed, lambda: HSICMemory(memory="stale"), windows)
+compared("leaky, stacked", leaky, HSICMemory, windows, hold=2, **adamw)
+compared("stacked", stack_networks([normed, copy.deepcopy(normed)]), HSICBottleneck, windows)
+
+for activation in ("tanh", "relu", "identity"):  # code of one learner is not another's
+    compared(activation, MLP(6, 3, (8, 8), activation), lambda: KernelizedBottleneck("cosine"), windows)
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(6, 8)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in "ab"])
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        for block in self.blocks:
+            x = x + block(x)
+        return self.fc(self.norm(x))
+
+units = {"units": ["stem", "blocks.*"], "head": ["norm", "fc"]}
+compared("a module of one's own", Own(), lambda: KernelizedBottleneck("cosine"), windows, **units)
+
+torch.set_default_dtype(torch.float32)  # torch loses changes of single float64 numbers in compiled code
+stimuli = [(x, y) for x, y in zip(torch.randn(9, 1, 6), torch.arange(9).view(9, 1) % 3)]
+grouped = MLP(6, 3, (8, 8), divisive_norm={"groups": 2}, dropout=0.2)
+for form in ("two_point", "trace", "eligibility"):
+    compared(form, grouped, lambda: KernelizedBottleneckOnline(form), stimuli, hold=2)
+
+"""
+)
+
+COUNTED = (
+    SHARED
+    + """
+torch.manual_seed(1)
+images = [(torch.randn(16, 2, 8, 8), torch.arange(16) % 3) for _ in range(12)]
+for alpha in ("selu", "relu"):
+    model = ConvNet((2, 8, 8), 3, (8, 4), (1,), (12,), nonlinearity=alpha, divisive_norm={"groups": 4}, dropout=0.1)
+    learner = Learner(model, KernelizedBottleneck("cosine"))
+    learner.compile(backend="aot_eager")
+    step = learner.make_step(torch.optim.SGD(learner.param_groups(), lr=0.01, momentum=0.9))
+    for x, y in images[:4]:
+        step(x, y)
+    made = graphs()
+    for x, y in images[4:]:
+        step(x, y)
+    assert graphs() == made, (made, graphs())
+"""
+)
+
+FALLS_BACK = (
+    SHARED
+    + """
+warnings.simplefilter("always")
+
+class AsksForNumbers(KernelizedBottleneck):
+    def error(self, z, signal, context, unit):
+        found = super().error(z, signal, context, unit)
+        return found if float(found.error.abs().max()) > 0 else None
+
+x, y = torch.randn(8, 6), torch.arange(8) % 3
+normed = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(6, 8)), nn.Tanh(), nn.Linear(8, 3))
+for model, rule in ((MLP(6, 3, (8,)), AsksForNumbers), (normed, KernelizedBottleneck)):
+    learner = Learner(model, rule())
+    learner.backward(x, y)
+    want = [p.grad.clone() for p in learner.parameters()]
+    learner.compile(backend="aot_eager")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            learner.zero_grad()
+            learner.backward(x, y)
+    assert sum("cannot be compiled as one graph" in str(each.message) for each in caught) == 1, caught
+    for one, two in zip(learner.parameters(), want, strict=True):
+        torch.testing.assert_close(one.grad, two)
+
+learner = Learner(MLP(6, 3, (8, 8)), KernelizedBottleneckOnline())
+learner.compile(backend="aot_eager")
+with warnings.catch_warnings(record=True) as caught:
+    for _ in range(3):
+        learner.zero_grad()
+        learner.backward(x[:1], y[:1])
+assert "loses changes of single float64 numbers" in str(caught[-1].message) and learner.rule.teaching.stimuli == 3
+
+learner = Learner(MLP(6, 3, (8, 8)), KernelizedBottleneck("gaussian"))
+learner.compile(backend="aot_eager")
+for frozen in (False, True, False):
+    learner.model.layers[0].requires_grad_(not frozen)
+    for _ in range(2):
+        learner.zero_grad()
+        learner.backward(x, y)
+    assert [p.grad is None for p in learner.model.layers[0].parameters()] == [frozen]
+for bad, words in ((y + 2, "labels run from 2 to 4"), (y[:3], "8 inputs but 3 targets")):
+    learner.zero_grad()
+    try:
+        learner.backward(x, bad)
+    except (LabelError, MismatchError) as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+assert all("forward" not in vars(module) for module in learner.modules())
+"""
+)
+
+
+@pytest.mark.parametrize("script", [SAME, COUNTED, FALLS_BACK], ids=["same numbers", "compilations", "fallback"])
+def test_compiled_steps(script, tmp_path):
+    process = start(script, tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
