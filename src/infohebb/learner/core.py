@@ -23,14 +23,15 @@ from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import (
     check_choice,
+    check_exchange,
     check_inputs,
+    check_left_out,
     check_model,
+    check_network,
     check_no_gradients,
     check_onset,
-    check_own_network,
     check_rule_type,
     check_scale,
-    check_settles_not,
 )
 from infohebb.learner.selection import Head, Units, as_expression, select
 from infohebb.learner.selection_checks import check_parameters
@@ -89,12 +90,12 @@ class Learner(nn.Module):
         check_model(model)
         super().__init__()
         self.model, self.rule = model, rule
+        check_network(model, rule)
         if rule.own_network is None:
-            check_settles_not(model, rule)
             selection = select(model, units, head, needs_units=rule.needs_units)
         else:
             given = {"units": units, "head": head, "example": example, "activity": activity, "output": output}
-            check_own_network(model, rule, given)
+            check_left_out(rule, given)
             selection = Selection((), ())
         self._plan = Plan(model, rule, selection, None, {}, output)
         self._plan.modules = modules_of(self._plan)
@@ -174,10 +175,10 @@ class Learner(nn.Module):
         if targets is None:
             raise MismatchError("learner(inputs, targets) is the loss; for predictions call learner.model(inputs)")
         sender = AsLoss()
-        self._step(inputs, targets, sender)
+        step = self._step(inputs, targets, sender)
         if not sender.scalars:
             raise MismatchError("nothing learned from this batch, so there is no loss; is every parameter frozen?")
-        return sender.loss()
+        return sender.loss(step.loss)
 
     def _step(self, inputs: Any, targets: Tensor, sender: Sender, *, onset: bool = True) -> Step:
         check_unchanged(self._plan)
@@ -243,8 +244,9 @@ class Learner(nn.Module):
 
         Raises the errors of that rule's `setup`.
         """
-        twin = copied(self)
         check_rule_type(rule)
+        check_exchange(self.model, self.rule, rule)
+        twin = copied(self)
         twin._modules["rule"] = twin._plan.rule = copy.deepcopy(rule)
         twin._compiled, twin._checked = None, False
         twin.rule.reset()
@@ -255,8 +257,9 @@ class Learner(nn.Module):
     def _check_owner(self) -> None:
         """Raise MismatchError if the rule's own tensors have been made for another model since."""
         last = LAST_MODEL.get(self.rule)
-        owns = next(self.rule.parameters(), None) is not None or next(self.rule.buffers(), None) is not None
-        if owns and last is not None and last() is not self.model:
+        if last is None or last() is self.model:
+            return
+        if next(self.rule.parameters(), None) is not None or next(self.rule.buffers(), None) is not None:
             raise MismatchError(
                 f"this {type(self.rule).__name__} was given to another model since, and its own tensors with it; give "
                 "each learner a rule of its own"
@@ -274,8 +277,14 @@ class Learner(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have torch.compile make each unit's forward and backward, inside steps only; changes rounding only.
 
-        The model itself stays as it is. Takes the arguments of torch.compile.
+        The model itself stays as it is. Takes the arguments of torch.compile. Raises MismatchError for a rule that
+        trains a network without units.
         """
+        if self.rule.own_network is not None:
+            name = type(self.rule).__name__
+            raise MismatchError(
+                f"compile(): {name} trains a network as a whole, without units to compile; leave it out"
+            )
         self._compiled = (args, kwargs)
         self.__dict__.pop("_forwards", None)
 

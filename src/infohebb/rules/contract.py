@@ -196,6 +196,8 @@ class LearningRule(nn.Module, ABC):
     one Linear and an elementwise activation, for `Walk.neurons`; `compares_inputs` whether its objective depends on the
     network's input. `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network`
     is the type of the networks that it trains, where these are not any: such a rule takes neither units nor a head.
+    `loss` names the label loss, in steps and in validation; None is cross-entropy for class indices and the mean
+    squared error for numbers.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -206,6 +208,7 @@ class LearningRule(nn.Module, ABC):
     needs_neurons: ClassVar[bool] = False
     own_network: ClassVar[type[nn.Module] | None] = None
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
+    loss: Loss | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's arguments and their values."""
