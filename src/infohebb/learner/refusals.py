@@ -154,9 +154,9 @@ def _check_dtype(plan: Plan, rows: Tensor) -> None:
         return
     if is_autocast_on(rows.device.type):
         return
+    otherwise = "" if isinstance(plan.model, Settling) else ", or run the step under torch.autocast"
     raise MismatchError(
-        f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}), "
-        "or run the step under torch.autocast"
+        f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}){otherwise}"
     )
 
 
