@@ -63,6 +63,7 @@ class Learner(nn.Module):
     learn the shapes of activities. `classes` is the number of outputs where the head does not tell it.
     `activity` maps a unit's name, or a pattern, to a function that picks the activity out of what the unit returns
     (default: its first tensor, whose first axis is the batch); `output` picks the logits out of what the model returns.
+    A rule that trains networks of its own type as a whole, such as CorInfoMax, takes none of these but `classes`.
 
     The model is untouched between calls: hooks exist only during one. Raises MismatchError, UnknownNameError.
 
@@ -200,7 +201,8 @@ class Learner(nn.Module):
     def param_groups(self, **values: Value) -> list[dict[str, Any]]:
         """Return parameter groups for any torch optimizer, by role: `units`, `head` and `rule` (what the rule owns).
 
-        A value is a learning rate, a dictionary of optimizer settings, or a list with one of them per unit. A name or
+        Rules that train a network as a whole have other roles, such as CorInfoMax's `forward` and `feedback`. A value
+        is a learning rate, a dictionary of optimizer settings, or a list with one of them per unit or layer. A name or
         pattern of parameters overrides its role: param_groups(units=1e-3, **{"**.bias": {"weight_decay": 0.0}}). A role
         that is left out takes the optimizer's defaults. Frozen parameters are left out. Each group has its "role".
         Raises MismatchError, UnknownNameError.
