@@ -185,13 +185,16 @@ def main() -> None:
     coarse[0].precision = coarse_small[0].precision = "bf16"
     with served() as apart:
         alike = {"ours": our_update(*small, still=True), "unavoidable": unavoidable(small[1]), "plain apart": apart}
-        alike |= {"lateral": lateral(BATCH), "by a Learner": learner_update(*small, still=True)}
+        alike |= {"lateral": lateral(BATCH)}
         seconds = take_turns({**alike, "plain": plain_update(*small, still=True)}, asked.rounds, 4)
     pairs = [("plain apart", "ours", "plain / ours"), ("ours", "unavoidable", "ours / unavoidable products")]
     pairs += [("plain", "ours", "plain / ours, freed memory kept by both")]
-    pairs += [("by a Learner", "ours", "by a Learner / ours")]
     pairs += [("lateral", "unavoidable", "B r of 40 sweeps / unavoidable products")]
     figures = compared(seconds, pairs)
+    work = {"ours": our_update(*small, still=True), "by a Learner": learner_update(*small, still=True)}
+    seconds = take_turns(work, 20 * asked.rounds, 1)
+    rows = [("by a Learner", "ours", "by a Learner / ours")]
+    figures |= {key: value for key, value in compared(seconds, rows).items() if "(ms" not in key}
     work = {"batch 20": our_update(*small, still=True), "batch 20, bf16": our_update(*coarse_small, still=True)}
     work |= {"batch 500": our_update(*large, still=True), "batch 500, bf16": our_update(*coarse, still=True)}
     seconds = take_turns(work, max(1, asked.rounds // 3), 2)
