@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from corinfomax_plain import PlainCorInfoMax, published
-from infohebb import CorInfoMax, CorInfoMaxNetwork
+from infohebb import CorInfoMax, CorInfoMaxNetwork, Learner
 from infohebb.functional import dynamics
 from infohebb.networks.corinfomax import Presented
 from infohebb.training.devices import keep_freed_memory
@@ -30,6 +30,7 @@ BOUNDS = {
     "plain / ours": "at least 10",
     "ours / unavoidable products": "at most 1.5",
     "per sample, batch 20 / batch 500": "at least 1.6",
+    "by a Learner / ours": "at most 1.03",
     "ours - plain after 3 updates (float64)": "at most 1e-12",
 }
 
@@ -43,6 +44,25 @@ def our_update(network: CorInfoMaxNetwork, x: Tensor, labels: Tensor, *, still: 
     tables = [{"params": [weight], "lr": 0.0 if still else rate} for weight, rate in pairs]
     step = plain_step(rule, torch.optim.SGD(tables, lr=0.0, fused=True))
     return lambda: step(network, x, labels)
+
+
+def learner_update(
+    network: CorInfoMaxNetwork, x: Tensor, labels: Tensor, *, still: bool = False
+) -> Callable[[], object]:
+    """The same by a Learner, as `fit` does it."""
+    rule = CorInfoMax(random_sign=False, forgetting=FORGETTING, nudged_steps=NUDGED)
+    learner = Learner(network, rule)
+    forward, feedback = ([0.0 if still else rate for rate in rates] for rates in (FORWARD, FEEDBACK))
+    optimizer = torch.optim.SGD(learner.param_groups(forward=forward, feedback=feedback), lr=0.0, fused=True)
+    parameters = list(network.parameters())
+
+    def run() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        learner.backward(x, labels)
+        optimizer.step()
+
+    return run
 
 
 def plain_update(network: CorInfoMaxNetwork, x: Tensor, labels: Tensor, *, still: bool = False) -> Callable[[], object]:
@@ -171,6 +191,10 @@ def main() -> None:
     pairs += [("plain", "ours", "plain / ours, freed memory kept by both")]
     pairs += [("lateral", "unavoidable", "B r of 40 sweeps / unavoidable products")]
     figures = compared(seconds, pairs)
+    work = {"ours": our_update(*small, still=True), "by a Learner": learner_update(*small, still=True)}
+    seconds = take_turns(work, 20 * asked.rounds, 1)
+    rows = [("by a Learner", "ours", "by a Learner / ours")]
+    figures |= {key: value for key, value in compared(seconds, rows).items() if "(ms" not in key}
     work = {"batch 20": our_update(*small, still=True), "batch 20, bf16": our_update(*coarse_small, still=True)}
     work |= {"batch 500": our_update(*large, still=True), "batch 500, bf16": our_update(*coarse, still=True)}
     seconds = take_turns(work, max(1, asked.rounds // 3), 2)

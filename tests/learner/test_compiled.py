@@ -43,7 +43,8 @@ def compared(name, model, rule, steps, **options):
     assert graphs() > before, name
     for (key, one), two in zip(plain.state_dict().items(), compiled.state_dict().values(), strict=True):
         exact = one.dtype != torch.float32
-        torch.testing.assert_close(one, two, rtol=1e-9 if exact else 1e-4, atol=1e-12 if exact else 1e-6, msg=lambda text: f"{name}, {key}: {text}")
+        near = {"rtol": 1e-9, "atol": 1e-12} if exact else {"rtol": 1e-4, "atol": 1e-6}
+        torch.testing.assert_close(one, two, **near, msg=lambda text: f"{name}, {key}: {text}")
     torch.testing.assert_close(last.loss, other.loss)
     torch.testing.assert_close(last.logits, other.logits)
     assert last.terms.keys() == other.terms.keys() and last.waiting == other.waiting, name

@@ -11,6 +11,7 @@ from infohebb.functional.alignment import angle
 from infohebb.functional.correlation import correlation, running_correlation
 from infohebb.networks.corinfomax import CorInfoMaxNetwork, Presented
 from infohebb.rules import CorInfoMax
+from rules.settling_paths import Version1, both_paths
 
 GOLDEN = KIB.parent / "cim"
 FILES = sorted(path.stem for kind in ("box_*", "sparse_*") for path in GOLDEN.glob(f"{kind}.npz"))
@@ -20,7 +21,7 @@ INITIAL = sorted(path.stem for path in GOLDEN.glob("init_*.npz"))
 class Case:
     """One file: a network and a rule with its settings, and what they should say."""
 
-    def __init__(self, name):
+    def __init__(self, name, path=Version1):
         arrays = np.load(GOLDEN / f"{name}.npz")
         self.arrays = {
             key: torch.from_numpy(np.atleast_1d(arrays[key])) for key in arrays if arrays[key].dtype.kind != "U"
@@ -45,7 +46,7 @@ class Case:
         self.rule = CorInfoMax(
             nudged_steps=int(self["T_nudged"]), phases=phases, forgetting=self.number("lambda_"), random_sign=False
         )
-        self.rule.attach(self.network)
+        self.driven = path(self.network, self.rule)
 
     def __getitem__(self, name):
         return self.arrays[name]
@@ -64,8 +65,8 @@ class Case:
     def learn(self, number):
         """One batch update at the published rates, and the decay after it where there is one."""
         self.rule.nudge = float(self["betas"][number])
-        self.rule.learn(self.network, self.batch(number)[0], self["Y"][number])
-        groups, decays = self.rule.groups(self.network), bool(self["weight_decay"])
+        self.driven.learn(self.batch(number)[0], self["Y"][number])
+        groups, decays = self.driven.groups(), bool(self["weight_decay"])
         for kind, rates in (("forward", self["lr_ff"]), ("feedback", self["lr_fb"][1:])):
             for weight, rate in zip(groups[kind], rates.tolist(), strict=True):
                 with torch.no_grad():
@@ -94,9 +95,10 @@ def phases(case, number):
         yield case.network.split(rates), [q if q is None else q.clone() for q in shown.multipliers]
 
 
+@both_paths
 @pytest.mark.parametrize("name", FILES)
-def test_ten_batches_are_the_reference_codes(name):
-    case, angles = Case(name), []
+def test_ten_batches_are_the_reference_codes(name, path):
+    case, angles = Case(name, path), []
     for number in range(len(case["betas"])):
         for phase, (rates, multipliers) in zip(("free", "nudged", "third"), phases(case, number), strict=False):
             for place, (ours, q) in enumerate(zip(rates, multipliers, strict=True)):
@@ -112,9 +114,10 @@ def test_ten_batches_are_the_reference_codes(name):
     torch.testing.assert_close(ours, case["angles_deg"].double(), rtol=0, atol=1e-4 if coarse else 1e-11)
 
 
+@both_paths
 @pytest.mark.parametrize("name", FILES)
-def test_each_sweep_and_the_prediction_are_the_reference_codes(name):
-    case = Case(name)
+def test_each_sweep_and_the_prediction_are_the_reference_codes(name, path):
+    case = Case(name, path)
     for sweeps in (1, 2, int(case["T_free"]) - 1):
         rates = Presented(case.network, case.batch(0)[0]).settle(sweeps)
         for place, ours in enumerate(case.network.split(rates)):

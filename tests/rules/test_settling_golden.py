@@ -13,6 +13,7 @@ from infohebb.rules import (
     PredictiveCoding,
     PredictiveCodingNudge,
 )
+from rules.settling_paths import both_paths
 
 CASES = GOLDEN.parent / "cim"
 KNOWN = {"ep": ["ep_2layer"], "csm": ["csm_2layer"], "pc": ["pc_3layer_adam"], "pcnudge": ["pcnudge_3layer"]}
@@ -58,9 +59,10 @@ def rounded_pull(field, state, wanted, nudge):
     field.sub_(2 * nudge * (state.float() - wanted.float()).double())
 
 
+@both_paths
 @pytest.mark.parametrize("rounding", [False, True])
 @pytest.mark.parametrize("file", files("ep") + files("csm"))
-def test_nudged_networks_settle_and_learn_as_in_the_reference_code(file, rounding, monkeypatch):
+def test_nudged_networks_settle_and_learn_as_in_the_reference_code(file, rounding, path, monkeypatch):
     case, tolerance = golden(file), 1e-12 if rounding else 1e-6
     if rounding:
         monkeypatch.setattr(energy, "pull", rounded_pull)
@@ -73,7 +75,7 @@ def test_nudged_networks_settle_and_learn_as_in_the_reference_code(file, roundin
     rates = {"forward": case["alphas_W"], "bias": case["alphas_W"], "lateral": -case["alphas_M"]}
     for batch, (x, labels, beta) in enumerate(zip(case["X"], case["Y"], case["betas"].tolist(), strict=True)):
         rule.nudge = beta
-        rule.attach(network)
+        driven = path(network, rule)
         drive = network.drive(x)
         free = network.settle(drive)
         wanted = torch.eye(outputs, dtype=x.dtype)[labels]
@@ -81,10 +83,10 @@ def test_nudged_networks_settle_and_learn_as_in_the_reference_code(file, roundin
         for k in range(len(network.layers)):
             close(free[k], case[f"s_free_{k}"][batch], 1e-12 if batch == 0 else tolerance, f"free {k}, batch {batch}")
             close(nudged[k], case[f"s_nudged_{k}"][batch], tolerance, f"nudged {k}, batch {batch}")
-        diagnostics = rule.learn(network, x, labels)
-        assert torch.equal(diagnostics.correct, free[-1].argmax(1) == labels)
+        seen = driven.learn(x, labels)
+        assert torch.equal(seen.correct, free[-1].argmax(1) == labels)
         with torch.no_grad():
-            for group, listed in rule.groups(network).items():
+            for group, listed in driven.groups().items():
                 for rate, parameter in zip(rates[group].tolist(), listed, strict=True):
                     parameter -= rate * parameter.grad
                     parameter *= 1 - rate / (2 * abs(beta)) if group == "lateral" else 1
@@ -132,21 +134,22 @@ class PublishedAdam:
             parameter.data -= rate * m / (v.sqrt() + 1e-8)
 
 
+@both_paths
 @pytest.mark.parametrize("rounding", [False, True])
 @pytest.mark.parametrize("file", files("pc"))
-def test_clamped_predictive_coding_is_that_of_the_reference_code(file, rounding, monkeypatch):
+def test_clamped_predictive_coding_is_that_of_the_reference_code(file, rounding, path, monkeypatch):
     case, tolerance = golden(file), 1e-12 if rounding else 1e-6
     network = predictive_network(case, "sigmoid")
     rule, noted = (
         PredictiveCoding(float(case["neural_lr"]), int(case["T"])),
         note_settled(monkeypatch, "settle_clamped"),
     )
-    rule.attach(network)
+    driven = path(network, rule)
     kind = {"adam": PublishedAdam, "sgd": torch.optim.SGD}[case["optimizer"].lower()]
     optimizer = kind(network.parameters(), float(case["lr"]))
     for batch, (x, labels) in enumerate(zip(case["X"].mT.contiguous(), case["Y"], strict=True)):
         rounded = (0.94 * torch.eye(network.outputs, dtype=x.dtype)[labels] + 0.03).float().double()
-        rule.learn(network, x, rounded if rounding else labels)
+        driven.learn(x, rounded if rounding else labels)
         optimizer.step()
         compare_values(noted, case, batch, tolerance)
         energy_after = network.energy(x, noted[-1].values).mean()
@@ -155,8 +158,9 @@ def test_clamped_predictive_coding_is_that_of_the_reference_code(file, rounding,
             compare(network, case, f"after{batch + 1}", tolerance)
 
 
+@both_paths
 @pytest.mark.parametrize("file", files("pcnudge"))
-def test_nudged_predictive_coding_is_that_of_the_reference_code(file, monkeypatch):
+def test_nudged_predictive_coding_is_that_of_the_reference_code(file, path, monkeypatch):
     case = golden(file)
     network = predictive_network(case, "relu")
     rule = PredictiveCodingNudge(step=float(case["neural_lr"]), steps=int(case["T"]))
@@ -164,8 +168,7 @@ def test_nudged_predictive_coding_is_that_of_the_reference_code(file, monkeypatc
     optimizer = torch.optim.SGD(network.parameters(), float(case["lr"]))
     for batch, (x, labels) in enumerate(zip(case["X"].mT.contiguous(), case["Y"], strict=True)):
         rule.nudge = case["lambdas"][batch].item()
-        rule.attach(network)
-        rule.learn(network, x, labels)
+        path(network, rule).learn(x, labels)
         optimizer.step()
         compare_values(noted, case, batch, 1e-12)
         if batch in (0, 9):

@@ -31,8 +31,13 @@ x = torch.randn(60, 8)
 y = (x[:, 0] > 0).long()
 model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 16), nn.Tanh(),
                       nn.Linear(16, 2))
-learner = infohebb.Learner(model, infohebb.KernelizedBottleneck())
-optimizer = torch.optim.SGD(learner.param_groups(units=0.1, head=0.01), momentum=0.9)
+if sys.argv[3] == "CorInfoMax":  # whose inverse correlations are buffers, and which draws signs
+    model = infohebb.CorInfoMaxNetwork(8, 2, (16,), entropy_gain=0.01)
+    learner = infohebb.Learner(model, infohebb.CorInfoMax(forgetting=0.99))
+    rates = dict(forward=[0.1, 0.07], feedback=0.02)
+else:
+    learner, rates = infohebb.Learner(model, infohebb.KernelizedBottleneck()), dict(units=0.1, head=0.01)
+optimizer = torch.optim.SGD(learner.param_groups(**rates), momentum=0.9)
 scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
 loader = DataLoader(TensorDataset(x, y), 20, shuffle=True, generator=torch.Generator().manual_seed(4))
 
@@ -54,9 +59,10 @@ print(drawn[-1], history["epoch"], history["samples"], history["train_loss"], hi
 """
 
 
-def test_a_killed_fit_ends_with_the_bits_of_one_that_was_not(python, tmp_path):
+@pytest.mark.parametrize("rule", ["KernelizedBottleneck", "CorInfoMax"])
+def test_a_killed_fit_ends_with_the_bits_of_one_that_was_not(rule, python, tmp_path):
     def code(*words):
-        return f"import sys; sys.argv = ['-c', *{list(words)}]\n{SCRIPT}"
+        return f"import sys; sys.argv = ['-c', *{[*words, rule]}]\n{SCRIPT}"
 
     process = python(code("slow", "B"), wait=False)
     whole = python(code("fast", "A"))

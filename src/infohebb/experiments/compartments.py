@@ -36,7 +36,8 @@ def follow(network: nn.Module, rule: LearningRule, samples: Samples) -> Phases |
         return None
     rule.attach(network)
     x, target = network.receive(samples.inputs[:1]), samples.targets[:1]
-    wanted = target.to(x) if target.is_floating_point() else rule.say(target, network.outputs, x.dtype).to(x.device)
+    continuous = target.is_floating_point()
+    wanted = (target if continuous else rule.encode_targets(target, network.outputs, x.dtype)).to(x)
     sweeps = network.compartments(x, wanted, rule.nudge, rule.nudged_steps)
     potentials = []
     for place, one in enumerate(zip(*sweeps, strict=True)):

@@ -25,12 +25,13 @@ from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import (
     check_choice,
+    check_exchange,
     check_inputs,
-    check_kind,
+    check_left_out,
     check_model,
+    check_network,
     check_no_gradients,
     check_onset,
-    check_own_network,
     check_rule_type,
     check_scale,
 )
@@ -82,6 +83,7 @@ class Learner(nn.Module):
     learn the shapes of activities. `classes` is the number of outputs where the head does not tell it.
     `activity` maps a unit's name, or a pattern, to a function that picks the activity out of what the unit returns
     (default: its first tensor, whose first axis is the batch); `output` picks the logits out of what the model returns.
+    A rule that trains networks of its own type as a whole, such as CorInfoMax, takes none of these but `classes`.
 
     The model is untouched between calls: hooks exist only during one. Raises MismatchError, UnknownNameError.
 
@@ -109,12 +111,12 @@ class Learner(nn.Module):
         check_model(model)
         super().__init__()
         self.model, self.rule = model, rule
+        check_network(model, rule)
         if rule.own_network is None:
-            check_kind(model, rule)
             selection = select(model, units, head, needs_units=rule.needs_units)
         else:
             given = {"units": units, "head": head, "example": example, "activity": activity, "output": output}
-            check_own_network(model, rule, given)
+            check_left_out(rule, given)
             selection = Selection((), ())
         self._plan = Plan(model, rule, selection, None, {}, output)
         self._plan.modules = modules_of(self._plan)
@@ -197,10 +199,10 @@ class Learner(nn.Module):
         if targets is None:
             raise MismatchError("learner(inputs, targets) is the loss; for predictions call learner.model(inputs)")
         sender = AsLoss()
-        self._step(inputs, targets, sender)
+        step = self._step(inputs, targets, sender)
         if not sender.scalars:
             raise MismatchError("nothing learned from this batch, so there is no loss; is every parameter frozen?")
-        return sender.loss()
+        return sender.loss(step.loss)
 
     def _step(self, inputs: Any, targets: Tensor, sender: Sender, *, onset: bool = True) -> Step:
         check_unchanged(self._plan)
@@ -222,7 +224,8 @@ class Learner(nn.Module):
     def param_groups(self, **values: Value) -> list[dict[str, Any]]:
         """Return parameter groups for any torch optimizer, by role: `units`, `head` and `rule` (what the rule owns).
 
-        A value is a learning rate, a dictionary of optimizer settings, or a list with one of them per unit. A name or
+        Rules that train a network as a whole have other roles, such as CorInfoMax's `forward` and `feedback`. A value
+        is a learning rate, a dictionary of optimizer settings, or a list with one of them per unit or layer. A name or
         pattern of parameters overrides its role: param_groups(units=1e-3, **{"**.bias": {"weight_decay": 0.0}}). A role
         that is left out takes the optimizer's defaults. Frozen parameters are left out. Each group has its "role".
         Raises MismatchError, UnknownNameError.
@@ -266,8 +269,9 @@ class Learner(nn.Module):
 
         Raises the errors of that rule's `setup`.
         """
-        twin = copied(self)
         check_rule_type(rule)
+        check_exchange(self.model, self.rule, rule)
+        twin = copied(self)
         twin._modules["rule"] = twin._plan.rule = copy.deepcopy(rule)
         twin._compilation, twin._checked = None, False
         twin.rule.reset()

@@ -30,26 +30,36 @@ def check_rule_type(rule: object) -> None:
         )
 
 
-def check_kind(model: nn.Module, rule: LearningRule) -> None:
-    """Raise MismatchError for a network that settles, and for stacked networks that the rule does not train."""
-    if isinstance(model, Settling):
+def check_network(model: nn.Module, rule: LearningRule) -> None:
+    """Raise MismatchError for a network that the rule cannot train, such as one that settles, or stacked ones."""
+    name, network, own = type(rule).__name__, type(model).__name__, rule.own_network
+    if own is not None and not isinstance(model, own):
+        raise MismatchError(f"{name} trains a {own.__name__} network, not a {network}")
+    if own is None and isinstance(model, Settling):
         raise MismatchError(
-            f"{type(rule).__name__} trains units that follow each other, and a {type(model).__name__} settles; take a "
-            "rule of such networks, such as CorInfoMax, EquilibriumPropagation or PredictiveCoding"
+            f"{name} trains units that follow each other, and a {network} settles; take a rule of such networks, such "
+            "as CorInfoMax, EquilibriumPropagation or PredictiveCoding"
         )
     if stacked_in(model) is not None and not rule.stacks:
-        raise MismatchError(f"{type(rule).__name__} trains one network at a time, not {stacked_in(model)} stacked ones")
+        raise MismatchError(f"{name} trains one network at a time, not {stacked_in(model)} stacked ones")
 
 
-def check_own_network(model: nn.Module, rule: LearningRule, given: Mapping[str, Any]) -> None:
-    """Raise MismatchError for a network that the rule cannot train, and for arguments that its networks do not take."""
-    name, wanted = type(rule).__name__, rule.own_network
-    assert wanted is not None
-    if not isinstance(model, wanted):
-        raise MismatchError(f"{name} trains a {wanted.__name__} network, not a {type(model).__name__}")
+def check_left_out(rule: LearningRule, given: Mapping[str, Any]) -> None:
+    """Raise MismatchError for arguments that a rule of own networks does not take; None is one that was not given."""
     for argument, value in given.items():
-        if value is not None:
-            raise MismatchError(f"{name} trains a {wanted.__name__} as a whole; leave {argument}= out")
+        if value is not None and rule.own_network is not None:
+            name, own = type(rule).__name__, rule.own_network.__name__
+            raise MismatchError(f"{name} trains a {own} as a whole; leave {argument}= out")
+
+
+def check_exchange(model: nn.Module, before: LearningRule, after: LearningRule) -> None:
+    """Raise MismatchError for a rule that cannot train what a learner of another rule trains."""
+    check_network(model, after)
+    if (before.own_network is None) != (after.own_network is None):
+        raise MismatchError(
+            f"one of {type(before).__name__} and {type(after).__name__} trains units, the other a network as a whole; "
+            "make a new Learner"
+        )
 
 
 def check_onset(rule: LearningRule, onset: object) -> None:
@@ -85,7 +95,7 @@ def check_model(model: object) -> None:
 
 
 def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
-    """Return the batch's rows in the precision of the rule's arithmetic.
+    """Return the batch's rows in the precision of the rule's arithmetic, or of its own network.
 
     Raises EmptyBatchError, LabelError, and MismatchError for what the model cannot take.
     """
@@ -102,20 +112,30 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
     rows = tensors[0]
     if rows.is_complex():
         raise MismatchError("inputs are complex numbers; give torch.view_as_real(x), or their absolute values")
-    if len(tensors) > 1 and plan.rule.compares_inputs:
-        raise MismatchError(
-            f"{type(plan.rule).__name__} compares the model's inputs, of which there are {len(tensors)} tensors; it "
-            "takes models with one"
-        )
+    if len(tensors) > 1:
+        _check_several(plan, len(tensors))
     if rows.dim() < 2 and rows.is_floating_point():
         raise MismatchError(f"inputs have shape {tuple(rows.shape)}; give (samples, features), or x.reshape(-1, 1)")
     if rows.dim() == 0:
         raise EmptyBatchError("inputs are a single number; give (samples, ...)")
     _check_dtype(plan, rows)
     check_batch(rows, targets, _outputs(plan, targets))
-    if not rows.is_floating_point():
-        return rows
+    if not rows.is_floating_point() or plan.rule.own_network is not None:
+        return rows.detach()
     return rows.detach() if rows.dtype == torch.float64 else rows.detach().float()
+
+
+def _check_several(plan: Plan, count: int) -> None:
+    """Raise MismatchError where a model of several inputs cannot be trained."""
+    if plan.rule.own_network is not None:
+        raise MismatchError(
+            f"inputs are {count} tensors, and a {type(plan.model).__name__} takes one; give (samples, ...)"
+        )
+    if plan.rule.compares_inputs:
+        raise MismatchError(
+            f"{type(plan.rule).__name__} compares the model's inputs, of which there are {count} tensors; it takes "
+            "models with one"
+        )
 
 
 def _outputs(plan: Plan, targets: Tensor) -> int:
@@ -137,9 +157,9 @@ def _check_dtype(plan: Plan, rows: Tensor) -> None:
         return
     if is_autocast_on(rows.device.type):
         return
+    otherwise = "" if isinstance(plan.model, Settling) else ", or run the step under torch.autocast"
     raise MismatchError(
-        f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}), "
-        "or run the step under torch.autocast"
+        f"inputs are {rows.dtype}, the model's parameters {parameter.dtype}; give x.to({parameter.dtype}){otherwise}"
     )
 
 

@@ -103,6 +103,7 @@ class AsLoss:
 
     scalars: list[Tensor] = field(default_factory=list)
     keeps_graphs: bool = True
+    has_value: bool = False  # whether any of the scalars has one
 
     def note(self, unit: str, error: LocalError) -> None:
         """Nothing."""
@@ -112,6 +113,7 @@ class AsLoss:
     ) -> None:
         """Add a scalar that carries the error."""
         del parameters, place
+        self.has_value = self.has_value or value is not None
         value = error.new_zeros(()) if value is None else value
         with torch.enable_grad():
             self.scalars.append(Inject.apply(output, error.view(output.shape), value))
@@ -124,10 +126,11 @@ class AsLoss:
     def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
         """Nothing."""
 
-    def loss(self) -> Tensor:
-        """Return the sum."""
+    def loss(self, label_loss: Tensor | None = None) -> Tensor:
+        """Return the sum; plus the label loss if no scalar has a value, as of gradients that the rule has computed."""
         with torch.enable_grad():
-            return torch.stack([scalar.to(self.scalars[0].dtype) for scalar in self.scalars]).sum()
+            total = torch.stack([scalar.to(self.scalars[0].dtype) for scalar in self.scalars]).sum()
+            return total if self.has_value or label_loss is None else total + label_loss.to(total.dtype)
 
 
 @dataclass

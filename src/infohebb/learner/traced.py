@@ -323,7 +323,7 @@ def multiply(layer: nn.Linear | StackedLinear, x: Tensor, *, last_only: bool) ->
 
 
 def check_numbers(plan: Plan) -> None:
-    """Raise UntraceableError for float64 buffers without dimensions: torch 2.13 loses what compiled code adds to them."""
+    """Raise UntraceableError for single float64 numbers that steps change: torch 2.13 loses that in compiled code."""
     changed = plan.rule.updated_buffers
     for name, buffer in [*plan.rule.named_buffers(), *plan.model.named_buffers()]:
         if not buffer.dim() and buffer.dtype == torch.float64 and name.rpartition(".")[2] in changed:

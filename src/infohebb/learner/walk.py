@@ -58,7 +58,6 @@ class Pass:
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
         self._norms = FollowingNorms(plan, check=check)
-        self._owns = next(plan.rule.parameters(), None) is not None  # what learns though a unit is frozen
         self._features: Tensor | None = None
         self._in_head = False
         self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
@@ -71,6 +70,7 @@ class Pass:
 
     def local(self, learn: Learn) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
+        owns = next(self.plan.rule.parameters(), None) is not None  # what learns though a unit is frozen
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
             z = self._activity(bounds.unit, output)
@@ -78,7 +78,7 @@ class Pass:
             onwards = _cut(output, clone=kept)
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
-            if parameters or self._owns:
+            if parameters or owns:
                 normalised = self._learn(bounds, parameters, z, learn)
                 if z is output:  # a norm follows what the unit returns, not what is picked out of it
                     self._norms.expect(bounds.unit, onwards, None if kept else normalised)
@@ -158,8 +158,8 @@ class Pass:
         """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
         module = self.model.get_submodule(layer)
         self.sender.see(layer, pre, error)
-        for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
+        for name, parameter in module._parameters.items():
+            if parameter is None or not parameter.requires_grad:
                 continue
             if name == "bias":
                 gradient = error.sum(-2) if bias else torch.zeros_like(parameter)

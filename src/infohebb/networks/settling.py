@@ -43,7 +43,15 @@ class Settling(nn.Module, ABC):
             yield f"layers.{position}", layer
 
     def receive(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "m n"]:
-        """Rows of numbers.  Raises MismatchError when they do not fit, NonFiniteDataError for NaN and infinity."""
+        """Rows of numbers.  Raises MismatchError when they do not fit, NonFiniteDataError for NaN and infinity.
+
+        Under torch.autocast too MismatchError is raised: products are rounded by the network's own `precision`.
+        """
+        if torch.is_autocast_enabled(inputs.device.type):
+            raise MismatchError(
+                f"torch.autocast does not apply to a {type(self).__name__}; leave it, and set precision to 'bf16' on "
+                "the network to round its large products"
+            )
         if inputs.dim() < 2 or inputs.shape[1:].numel() != self.sizes[0]:
             wanted = f"give (samples, {self.sizes[0]})"
             raise MismatchError(f"inputs have shape {tuple(inputs.shape)}; {wanted}, or images of as many numbers")

@@ -205,6 +205,8 @@ class LearningRule(nn.Module, ABC):
     is the type of the networks that it trains, where these are not any: such a rule takes neither units nor a head.
     `stacks` says whether it trains stacked networks too, each by itself. `learns_from_last` says that the error is zero
     but at a batch's last sample. `traceable` says whether torch.compile can follow a step from end to end.
+    `loss` names the label loss, in steps and in validation; None is cross-entropy for class indices and the mean
+    squared error for numbers.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -218,6 +220,7 @@ class LearningRule(nn.Module, ABC):
     learns_from_last: ClassVar[bool] = False
     traceable: ClassVar[bool] = True
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
+    loss: Loss | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's arguments and their values."""

@@ -9,7 +9,7 @@ f, n  free and nudged phase    s_k (m × n_k)  rates of layer k, s_0 the input  
     ΔM_k = 1/(2β m) Σ s_kⁿ s_kⁿᵀ, and then M_k ← (1 - decay) M_k, where decay is the rate of M over 2|β|
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +19,7 @@ from infohebb.errors import MismatchError
 from infohebb.functional import energy
 from infohebb.networks import EquilibriumNetwork
 from infohebb.rules.layered import learning
-from infohebb.rules.settling import Experience
+from infohebb.rules.settling import Experience, learning_in, without_empty
 from infohebb.rules.two_phases import TwoPhaseRule, forward_signals
 
 
@@ -31,10 +31,10 @@ class ContrastiveSimilarityMatching(TwoPhaseRule):
     The nudged phase takes `nudged_steps`, the free one the network's `steps`. Raises MismatchError.
     """
 
-    def attach(self, network: Any) -> None:
-        """Check network and settings."""
-        super().attach(network)
-        if len(network.laterals) < len(network.layers) - 1:
+    def setup_model(self, model: Any, /) -> None:
+        """Check settings, and that the network has lateral weights."""
+        super().setup_model(model)
+        if len(model.laterals) < len(model.layers) - 1:
             raise MismatchError(
                 "ContrastiveSimilarityMatching trains lateral weights, and the network has none; "
                 "build EquilibriumNetwork(..., lateral=True)"
@@ -48,9 +48,14 @@ class ContrastiveSimilarityMatching(TwoPhaseRule):
         """Besides weights (`forward`) and biases (`bias`) lateral matrices, at the `lateral` rate."""
         return {**super().groups(network), "lateral": learning(network.laterals)}
 
-    def experience(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Experience:
-        """The free phase answers; both teach, lateral weights the nudged one alone."""
-        phases = self.phases(network, x, wanted)
+    def roles(self, model: EquilibriumNetwork, /) -> Mapping[str, Sequence[Mapping[str, Parameter]]]:
+        """Return, besides `forward` and `bias`, the matrices for the `lateral` rate, from the first hidden layer up."""
+        named = [learning_in(f"laterals.{place}", layer) for place, layer in enumerate(model.laterals)]
+        return {**super().roles(model), **without_empty({"lateral": named})}
+
+    def experience(self, network: EquilibriumNetwork, x: Tensor, target: Tensor, /) -> Experience:
+        """Return the answer of the free phase, and signals of both; those of lateral weights are of the nudged one."""
+        phases = self.phases(network, x, target)
         signals = forward_signals(network, x, phases)
         for position, nudged in enumerate(phases.nudged[:-1]):
             signals[f"laterals.{position}"] = energy.similarity(nudged, phases.nudge)._asdict()

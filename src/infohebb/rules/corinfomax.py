@@ -5,8 +5,9 @@ a   [x, r_1, …, r_L] at the end of the free phase (or of a third one)     b   
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,9 +29,11 @@ from infohebb.rules.settling import (
     Experience,
     SettlingRule,
     check_nudge,
+    learning_in,
     named_states,
     refuse_sameness,
     with_sign,
+    without_empty,
 )
 
 INDEFINITE = 1e-3  # of the largest eigenvalue: more than rounding
@@ -46,8 +49,9 @@ class CorInfoMax(SettlingRule):
     `entropy_gain`.
     """
 
-    network_type = CorInfoMaxNetwork
+    own_network = CorInfoMaxNetwork
     advances = ("inverse_correlation",)
+    updated_buffers: ClassVar[frozenset[str]] = frozenset({"inverse_correlation"})
 
     def __init__(
         self,
@@ -62,9 +66,9 @@ class CorInfoMax(SettlingRule):
         self.nudge, self.random_sign, self.nudged_steps = nudge, random_sign, nudged_steps
         self.phases, self.forgetting, self.recursion = phases, forgetting, recursion
 
-    def attach(self, network: Any) -> None:
-        """Check network and settings."""
-        super().attach(network)
+    def setup_model(self, model: Any, /) -> None:
+        """Check settings."""
+        super().setup_model(model)
         check_nudge(self.nudge)
         check_counts(nudged_steps=self.nudged_steps)
         if self.phases not in (2, 3):
@@ -82,21 +86,29 @@ class CorInfoMax(SettlingRule):
         kinds = {"forward": forward, "feedback": feedback}
         return {kind: [p for p in listed if p.requires_grad] for kind, listed in kinds.items() if listed}
 
+    def roles(self, model: CorInfoMaxNetwork, /) -> Mapping[str, Sequence[Mapping[str, Parameter]]]:
+        """Return `forward` weights from the first layer up, and `feedback` weights from the first hidden layer up."""
+        layers = [(f"layers.{place}", layer) for place, layer in enumerate(model.compartmental())]
+        forward = [learning_in(f"{name}.feedforward", layer.feedforward) for name, layer in layers]
+        back = [learning_in(f"{name}.feedback", layer.feedback) for name, layer in layers if layer.feedback is not None]
+        return without_empty({"forward": forward, "feedback": back})
+
     @torch.no_grad()
-    def watch(self, network: CorInfoMaxNetwork, inputs: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:
-        """Where the free phase ends, by layer: rates, what is left to settle, angles and information between layers.
+    def monitor(self, model: CorInfoMaxNetwork, inputs: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:
+        """Return measures by layer where the free phase ends: rates, what is left to settle, angles and information.
 
         `inverse_least` and `inverse_most` are eigenvalues of its inverse correlation.
 
         `angle` (degrees) lies between the weights that read a hidden layer and those that feed it back. `information`
-        (nats) is what a layer and the one below it say of each other, `forward` and `backward` how much of that the
-        weights in that direction capture. `residual` is the mean of |dr|/dt there.
+        (nats) is the information that a layer and the one below it have about each other, `forward` and `backward` how
+        much of that the weights in that direction capture. `residual` is the mean of |dr|/dt there.
+        Raises DivergenceError with the layer's name.
         """
         del targets
-        x = network.receive(inputs)
-        shown = Presented(network, x)
-        layers = list(network.compartmental())
-        named = named_states(network, network.split(shown.settle(network.steps)))
+        x = model.receive(inputs)
+        shown = Presented(model, x)
+        layers = list(model.compartmental())
+        named = named_states(model, model.split(shown.settle(model.steps)))
         names, found = [*named], {}
         for name, layer in zip(names, layers, strict=True):
             for measure, value in spectrum(name, layer.inverse_correlation).items():
@@ -104,31 +116,31 @@ class CorInfoMax(SettlingRule):
         refuse_sameness(named)
         found["rate"] = {name: float(state.mean()) for name, state in named.items()}
         found["residual"] = dict(zip(names, shown.residuals(), strict=True))
-        found["angle"] = {name: float(angle(forward, back.mT)) for name, forward, back in network.both_ways()}
+        found["angle"] = {name: float(angle(forward, back.mT)) for name, forward, back in model.both_ways()}
         for place, (below, above) in enumerate(pairwise(state.double() for state in (x, *named.values()))):
             weights, back = layers[place].feedforward.weight.double(), layers[place - 1].feedback if place else None
             measured = {
-                "information": correlative_information(below, above, network.epsilon),
-                "forward": captured_information(below, above, weights, network.epsilon),
+                "information": correlative_information(below, above, model.epsilon),
+                "forward": captured_information(below, above, weights, model.epsilon),
             }
             if back is not None:
-                measured["backward"] = captured_information(above, below, back.weight.double(), network.epsilon)
+                measured["backward"] = captured_information(above, below, back.weight.double(), model.epsilon)
             for measure, value in measured.items():
                 found.setdefault(measure, {})[names[place]] = float(value)
         return found
 
-    def experience(self, network: CorInfoMaxNetwork, x: Tensor, wanted: Tensor) -> Experience:
-        """Settle free, nudged and perhaps nudged to the other side; the inverse correlations then move on."""
+    def experience(self, network: CorInfoMaxNetwork, x: Tensor, target: Tensor, /) -> Experience:
+        """Settle free, nudged and perhaps nudged to the other side; then the inverse correlations are updated."""
         nudge = with_sign(self.nudge, drawn=self.random_sign)
-        shown = Presented(network, x)
-        free = shown.settle(network.steps)
-        told = shown.settle(self.nudged_steps, wanted, nudge)
+        presented = Presented(network, x)
+        free = presented.settle(network.steps)
+        nudged = presented.settle(self.nudged_steps, target, nudge)
         other, apart = free, nudge
         if self.phases == 3:
-            other, apart = shown.settle(self.nudged_steps, wanted, -nudge), 2 * nudge
-        signals = contrast(network, x, other, told, 1 / (apart * len(x)))
+            other, apart = presented.settle(self.nudged_steps, target, -nudge), 2 * nudge
+        signals = contrast(network, x, other, nudged, 1 / (apart * len(x)))
         recursion = RECURSIONS[self.recursion]
-        for layer, rates in zip(network.compartmental(), network.split(told), strict=True):
+        for layer, rates in zip(network.compartmental(), network.split(nudged), strict=True):
             inverse = layer.inverse_correlation
             recursion(inverse, rates, self.forgetting, out=inverse)
         return Experience(free[:, network.columns[-1]], signals)

@@ -22,7 +22,7 @@ class EquilibriumPropagation(TwoPhaseRule):
     `nudged_steps`, the free one the network's `steps`. Lateral weights stay. Raises MismatchError.
     """
 
-    def experience(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Experience:
-        """The free phase answers; both teach."""
-        phases = self.phases(network, x, wanted)
+    def experience(self, network: EquilibriumNetwork, x: Tensor, target: Tensor, /) -> Experience:
+        """Return the answer of the free phase, and signals of both phases."""
+        phases = self.phases(network, x, target)
         return Experience(phases.free[-1], forward_signals(network, x, phases))

@@ -17,6 +17,7 @@ from torch import Tensor
 from infohebb.functional import predictive
 from infohebb.networks import PredictiveCodingNetwork
 from infohebb.networks.settling import check_steps
+from infohebb.rules.contract import Locality
 from infohebb.rules.settling import Experience, SettlingRule, layer_signals
 
 WRONG, MORE = 0.03, 0.94  # what the output is clamped to for a class that is wrong, and how much more for the right one
@@ -30,26 +31,27 @@ class PredictiveCoding(SettlingRule):
     `weight_transport`. Raises MismatchError.
     """
 
-    network_type = PredictiveCodingNetwork
+    own_network = PredictiveCodingNetwork
     weight_transport = True
     global_error = True
     update_locking = True
+    locality = Locality(weight_transport=True, global_error=True, update_locking=True)
 
     def __init__(self, step: float = 0.1, steps: int = 50):
         super().__init__()
         self.step, self.steps = step, steps
 
-    def attach(self, network: Any) -> None:
-        """Check network and settings."""
-        super().attach(network)
+    def setup_model(self, model: Any, /) -> None:
+        """Check settings."""
+        super().setup_model(model)
         check_steps(self.step, below=2.0, steps=self.steps)
 
-    def say(self, labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
-        """What the output is clamped to for labels, within the reach of a sigmoid."""
-        return super().say(labels, outputs, dtype).mul_(MORE).add_(WRONG)
+    def encode_targets(self, labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
+        """Return the values to which the output is clamped for labels, within the range of a sigmoid."""
+        return super().encode_targets(labels, outputs, dtype).mul_(MORE).add_(WRONG)
 
-    def experience(self, network: PredictiveCodingNetwork, x: Tensor, wanted: Tensor) -> Experience:
-        """A forward sweep answers; what it settles to when clamped teaches."""
+    def experience(self, network: PredictiveCodingNetwork, x: Tensor, target: Tensor, /) -> Experience:
+        """Return the answer of a forward sweep, and signals of where the network settles with its output clamped."""
         values = network.sweep(x)
-        settled = predictive.settle_clamped(values, network.predictor(), wanted, self.step, self.steps)
+        settled = predictive.settle_clamped(values, network.predictor(), target, self.step, self.steps)
         return Experience(values[-1], layer_signals(network, predictive.ends(x, settled, 1 / len(x))))

@@ -16,6 +16,7 @@ from torch import Tensor
 from infohebb.functional import predictive
 from infohebb.networks import PredictiveCodingNetwork
 from infohebb.networks.settling import check_steps
+from infohebb.rules.contract import Locality
 from infohebb.rules.settling import Experience, SettlingRule, check_nudge, layer_signals, with_sign
 
 
@@ -27,18 +28,19 @@ class PredictiveCodingNudge(SettlingRule):
     through the forward weights, hence `weight_transport`. Raises MismatchError.
     """
 
-    network_type = PredictiveCodingNetwork
+    own_network = PredictiveCodingNetwork
     weight_transport = True
     global_error = True
     update_locking = True
+    locality = Locality(weight_transport=True, global_error=True, update_locking=True)
 
     def __init__(self, nudge: float = 1e-3, random_sign: bool = False, step: float = 0.1, steps: int = 50):
         super().__init__()
         self.nudge, self.random_sign, self.step, self.steps = nudge, random_sign, step, steps
 
-    def attach(self, network: Any) -> None:
-        """Check network and settings."""
-        super().attach(network)
+    def setup_model(self, model: Any, /) -> None:
+        """Check settings."""
+        super().setup_model(model)
         check_nudge(self.nudge)
         check_steps(self.step, below=1.0, steps=self.steps)
 
@@ -46,9 +48,9 @@ class PredictiveCodingNudge(SettlingRule):
         """One whose rates are not bounded, as published."""
         return PredictiveCodingNetwork(inputs, outputs, widths, nonlinearity="relu")
 
-    def experience(self, network: PredictiveCodingNetwork, x: Tensor, wanted: Tensor) -> Experience:
-        """A forward sweep answers; where it settles when nudged teaches."""
+    def experience(self, network: PredictiveCodingNetwork, x: Tensor, target: Tensor, /) -> Experience:
+        """Return the answer of a forward sweep, and signals of where the network settles with its output nudged."""
         nudge = with_sign(self.nudge, drawn=self.random_sign)
         values = network.sweep(x)
-        settled = predictive.settle_nudged(values, network.predictor(), wanted, nudge, self.step, self.steps)
+        settled = predictive.settle_nudged(values, network.predictor(), target, nudge, self.step, self.steps)
         return Experience(values[-1], layer_signals(network, predictive.ends(x, settled, 2 / nudge)))

@@ -1,4 +1,4 @@
-"""What rules on settling networks share: let the network settle, then let each synapse learn from what it saw."""
+"""What rules on settling networks share: let the network settle, then let each synapse learn from both its ends."""
 
 import inspect
 import math
@@ -14,7 +14,9 @@ from infohebb.errors import DivergenceError, MismatchError, NonFiniteDataError, 
 from infohebb.functional import readout
 from infohebb.functional.products import Precision
 from infohebb.networks.settling import Settling
+from infohebb.rules import contract
 from infohebb.rules.base import Diagnostics, Inputs, LearningRule, Signals, Targets, check_batch, right_answers
+from infohebb.rules.contract import Loss, Step, Walk
 from infohebb.rules.layered import assign_gradients, learning, synaptic_gradients
 
 SAME = 1e-6  # difference of rates
@@ -24,23 +26,37 @@ UNINVERTED = (
 
 
 class Experience(NamedTuple):
-    """Of one batch: what the network answers (m × outputs) before it is told, and each layer's signals by its name."""
+    """Of one batch: the network's answers (m × outputs) before the nudge, and each weight layer's signals by its name.
+
+    Signals are `pre` (rows × inputs) and `error` (rows × outputs) of one phase after the other: the gradient is errorᵀ
+    pre, that of a bias the sum of the errors.
+    """
 
     answers: Tensor
     signals: dict[str, Signals]
 
 
-class SettlingRule(LearningRule):
-    """A rule that learns from where a network settles.
+class SettlingRule(contract.LearningRule, LearningRule):
+    """A rule that learns from where a network settles: write `experience`, and name the networks in `own_network`.
 
-    `loss` in its diagnostics is the mean squared error of the network's answer, before it is told the target.
+    `step.loss` is the mean squared error of the network's answer before the nudge, for class labels too.
     """
 
+    own_network: ClassVar[type[nn.Module] | None] = Settling
     network_type: ClassVar[type[nn.Module]] = Settling
+    needs_units: ClassVar[bool] = False
+    loss: Loss | None = "mean_squared_error"
     compiles = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let both contracts know the networks by the one name that the class gives."""
+        super().__init_subclass__(**options)
+        named = vars(cls).get("own_network", vars(cls).get("network_type"))
+        if named is not None:
+            cls.own_network = cls.network_type = named
+
     def make_network(self, inputs: int | Sequence[int], outputs: int, widths: Sequence[int]) -> Settling:
-        """A network that this rule trains, with the settings that it wants and else those it has without a word.
+        """Return a network that this rule trains, with the settings that the rule needs and defaults for the others.
 
         Raises MismatchError for a rule that names no network which can be made.
         """
@@ -52,16 +68,38 @@ class SettlingRule(LearningRule):
         return network
 
     @abstractmethod
-    def experience(self, network: Any, x: Tensor, wanted: Tensor) -> Experience:
-        """Settle, in as many phases as the rule has. x (m × n), wanted (m × outputs): labels come as `say` has them."""
+    def experience(self, network: Any, x: Tensor, target: Tensor, /) -> Experience:
+        """Settle, in as many phases as the rule has; x (m × n), target (m × outputs), of labels by `encode_targets`."""
 
-    def say(self, labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
-        """What the output is told to say for labels: one-hot (m × outputs)."""
+    def encode_targets(self, labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
+        """Return the targets of the output neurons for labels: one-hot (m × outputs)."""
         return readout.one_hot(labels, outputs, dtype)
+
+    def attach(self, network: Any) -> None:
+        """Check network and settings."""
+        super().attach(network)
+        self.setup_model(network)
 
     def groups(self, network: Any) -> dict[str, list[Parameter]]:
         """All weights and biases, from the input up, at the `local` rate."""
         return {"local": learning(network.layers)}
+
+    def roles(self, model: Any, /) -> Mapping[str, Sequence[Mapping[str, Parameter]]]:
+        """Return weights by layer for the `forward` rate, and biases for the `bias` rate, from the input up."""
+        layers = [learning_in(name, layer) for name, layer in model.named_layers()]
+        biases = [{name: p for name, p in layer.items() if name.endswith(".bias")} for layer in layers]
+        weights = [{name: p for name, p in layer.items() if not name.endswith(".bias")} for layer in layers]
+        return without_empty({"forward": weights, "bias": biases})
+
+    @torch.no_grad()
+    def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
+        """Let the network settle, then fill gradients from each layer's signals."""
+        network: Any = walk.model
+        answers, signals = self._settle(network, inputs, targets)
+        for name, given in signals.items():
+            check_signals(type(self).__name__, name, given)
+            walk.give(name, given["pre"], given["error"], precision=network.precision)
+        return Step(finite_loss(network, answers, signals, targets), answers, targets)
 
     @torch.no_grad()
     def learn(
@@ -70,28 +108,68 @@ class SettlingRule(LearningRule):
         """Settle, then fill gradients from each layer's signals."""
         del onset
         check_batch(inputs, targets, network.outputs)
-        x = network.receive(inputs)
-        check_numbers(targets)
-        wanted = targets.to(x.dtype) if targets.is_floating_point() else self.say(targets, network.outputs, x.dtype)
-        answers, signals = self.experience(network, x, wanted)
+        answers, signals = self._settle(network, inputs, targets)
         for name, given in signals.items():
-            assign_gradients(network.get_submodule(name), self.update(given, network.precision))
-        loss = readout.mean_squared_error(answers, targets).loss
-        if loss.device.type == "cpu" and not torch.compiler.is_compiling() and not math.isfinite(float(loss)):
-            raise diverged(network, signals)
+            layer = network.get_submodule(name)
+            if getattr(layer, "bias", None) is not None:
+                signals[name] = given = {"bias_pre": answers.new_ones(()), **given}
+            assign_gradients(layer, self.update(given, network.precision))
+        loss = finite_loss(network, answers, signals, targets)
         return Diagnostics(loss, right_answers(answers, targets), {}, signals if record else {})
 
+    def _settle(self, network: Any, inputs: Inputs, targets: Targets) -> Experience:
+        x = network.receive(inputs)
+        check_numbers(targets)
+        continuous = targets.is_floating_point()
+        target = targets.to(x.dtype) if continuous else self.encode_targets(targets, network.outputs, x.dtype)
+        return self.experience(network, x, target)
+
     @torch.no_grad()
-    def watch(self, network: Any, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
-        """The mean `rate` of each layer when it answers.  Raises DivergenceError for one that always says the same."""
+    def monitor(self, model: Any, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
+        """Return the mean `rate` of each layer when it answers.
+
+        Raises DivergenceError for a layer that answers the same to every sample.
+        """
         del targets
-        named = named_states(network, network.states(network.receive(inputs)))
+        named = named_states(model, model.states(model.receive(inputs)))
         refuse_sameness(named)
         return {"rate": {name: float(state.mean()) for name, state in named.items()}}
+
+    def watch(self, network: Any, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
+        """What `monitor` returns."""
+        return self.monitor(network, inputs, targets)
 
     def update(self, signals: Signals, precision: Precision = "fp32") -> dict[str, Tensor]:
         """Minus the update of a layer: pre × error, over the samples of all phases."""
         return synaptic_gradients(signals, signals["error"], precision)
+
+
+def learning_in(name: str, layer: nn.Module) -> dict[str, Parameter]:
+    """Return a layer's parameters that are not frozen, by their name in the network."""
+    return {f"{name}.{own}": p for own, p in layer.named_parameters() if p.requires_grad}
+
+
+def without_empty(roles: Mapping[str, Sequence[Mapping[str, Parameter]]]) -> dict[str, list[Mapping[str, Parameter]]]:
+    """Return the same roles without layers that have nothing to learn, and without roles that have no layer then."""
+    full = {role: [layer for layer in layers if layer] for role, layers in roles.items()}
+    return {role: layers for role, layers in full.items() if layers}
+
+
+def check_signals(rule: str, layer: str, given: Mapping[str, Tensor]) -> None:
+    """Raise MismatchError for signals other than pre and error (and a bias's `bias_pre`, which is 1)."""
+    if not {"pre", "error"} <= given.keys() <= {"pre", "error", "bias_pre"}:
+        names = ", ".join(sorted(given))
+        raise MismatchError(
+            f"{rule} gives {layer} the signals {names or 'none'}; give pre and error, whose product is the gradient"
+        )
+
+
+def finite_loss(network: Settling, answers: Tensor, signals: dict[str, Signals], targets: Targets) -> Tensor:
+    """Return the mean squared error of the answers.  Raises DivergenceError if it is not finite, on the CPU."""
+    loss = readout.mean_squared_error(answers, targets).loss
+    if loss.device.type == "cpu" and not torch.compiler.is_compiling() and not math.isfinite(float(loss)):
+        raise diverged(network, signals)
+    return loss
 
 
 def named_states(network: Settling, states: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -125,11 +203,9 @@ def diverged(network: Settling, signals: dict[str, Signals]) -> DivergenceError:
 
 
 def layer_signals(network: Settling, ends: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Signals]:
-    """What each layer's synapses are given, and its biases: rows at their lower end and of error at their upper."""
-    return {
-        name: {"pre": pre, "error": error, "bias_pre": pre.new_ones(())}
-        for (name, _), (pre, error) in zip(network.named_layers(), ends, strict=True)
-    }
+    """Return each layer's signals: rows at the lower end of its synapses, and of error at their upper end."""
+    pairs = zip(network.named_layers(), ends, strict=True)
+    return {name: {"pre": pre, "error": error} for (name, _), (pre, error) in pairs}
 
 
 def check_numbers(targets: Tensor) -> None:

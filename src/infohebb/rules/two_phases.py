@@ -10,6 +10,7 @@ from infohebb.functional import energy
 from infohebb.networks import EquilibriumNetwork
 from infohebb.networks.settling import check_counts
 from infohebb.rules.base import Inputs, Signals, Targets
+from infohebb.rules.contract import Locality
 from infohebb.rules.layered import learning
 from infohebb.rules.settling import SettlingRule, check_nudge, layer_signals, with_sign
 
@@ -28,18 +29,19 @@ class TwoPhaseRule(SettlingRule):
     The network sends what nudges it down through the forward weights, hence `weight_transport`.
     """
 
-    network_type = EquilibriumNetwork
+    own_network = EquilibriumNetwork
     weight_transport = True
     global_error = True
     update_locking = True
+    locality = Locality(weight_transport=True, global_error=True, update_locking=True)
 
     def __init__(self, nudge: float = 1.0, random_sign: bool = True, nudged_steps: int = 4):
         super().__init__()
         self.nudge, self.random_sign, self.nudged_steps = nudge, random_sign, nudged_steps
 
-    def attach(self, network: Any) -> None:
-        """Check network and settings."""
-        super().attach(network)
+    def setup_model(self, model: Any, /) -> None:
+        """Check settings."""
+        super().setup_model(model)
         check_nudge(self.nudge)
         check_counts(nudged_steps=self.nudged_steps)
 
@@ -52,22 +54,25 @@ class TwoPhaseRule(SettlingRule):
         }
 
     @torch.no_grad()
-    def watch(self, network: EquilibriumNetwork, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
-        """Besides rates the mean `energy` where the free phase ends, and the `residual`: what another step changes."""
-        found, x = super().watch(network, inputs, targets), network.receive(inputs)
-        states, drive = network.states(x), network.drive(x)
-        found["energy"] = {"network": float(network.energy(x, states).mean())}
-        found["residual"] = {"network": float(network.residual(drive, states).mean())}
+    def monitor(self, model: EquilibriumNetwork, inputs: Inputs, targets: Targets) -> dict[str, dict[str, float]]:
+        """Return, besides rates, the mean `energy` at the end of the free phase, and what another step would change.
+
+        The latter is the `residual`. Raises DivergenceError.
+        """
+        found, x = super().monitor(model, inputs, targets), model.receive(inputs)
+        states, drive = model.states(x), model.drive(x)
+        found["energy"] = {"network": float(model.energy(x, states).mean())}
+        found["residual"] = {"network": float(model.residual(drive, states).mean())}
         return found
 
-    def phases(self, network: EquilibriumNetwork, x: Tensor, wanted: Tensor) -> Phases:
-        """From rest, then from there with the output nudged."""
+    def phases(self, network: EquilibriumNetwork, x: Tensor, target: Tensor) -> Phases:
+        """Return where the network settles from rest, and then from there with the output nudged."""
         nudge = with_sign(self.nudge, drawn=self.random_sign)
         drive = network.drive(x)
         free = network.settle(drive)
-        return Phases(free, network.settle(drive, free, self.nudged_steps, wanted, nudge), nudge)
+        return Phases(free, network.settle(drive, free, self.nudged_steps, target, nudge), nudge)
 
 
 def forward_signals(network: EquilibriumNetwork, x: Tensor, phases: Phases) -> dict[str, Signals]:
-    """What the synapses between layers are given, and the biases."""
+    """Return the signals of the synapses between layers."""
     return layer_signals(network, energy.contrast(x, *phases))

@@ -42,12 +42,12 @@ def check_rule(rule: Callable[[], Any], *, strict: bool = True, networks: Sequen
     """Return a check for each promise of the contract on each network of the suite.
 
     `rule` is a class, or anything that makes an instance without arguments. A rule that a Learner drives (derived from
-    infohebb.LocalRule) is checked on plain networks, which the checks name "learner: ..."; `networks` picks some of
-    them, None takes all. A rule derived from infohebb.LearningRule is checked on networks of blocks or settling
-    networks; a rule that is both, on both. A network that the rule refuses in `setup` or `attach` is reported as such;
-    refusing all of them is a failure. A LeakyMLP is among the networks if the rule `advances` a "potential". On
-    settling networks signals of all phases are held to the update and to locality; promises on what lies above a layer
-    are for layered ones.
+    infohebb.LocalRule) is checked on plain networks, or on those of its `own_network`, which the checks name
+    "learner: ..."; `networks` picks some of them, None takes all. A rule derived from infohebb.LearningRule is checked
+    on networks of blocks or settling networks; a rule that is both, on both. A network that the rule refuses in `setup`
+    or `attach` is reported as such; refusing all of them is a failure. A LeakyMLP is among the networks if the rule
+    `advances` a "potential". On settling networks signals of all phases are held to the update and to locality;
+    promises on what lies above a layer are for layered ones.
     Raises AssertionError that names each broken promise, unless `strict` is False.
     """
     checks = list(_checks(rule, networks))

@@ -1,6 +1,6 @@
 """What a rule is tried on: small networks, one batch, and what can be seen of it there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -8,21 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infohebb.errors import MismatchError
 from infohebb.networks import (
     MLP,
     ConvNet,
-    CorInfoMaxNetwork,
-    EquilibriumNetwork,
     Layered,
     LeakyMLP,
-    PredictiveCodingNetwork,
     Residual,
-    Settling,
     from_sequential,
 )
 from infohebb.rules import Diagnostics, LearningRule
 from infohebb.rules.base import Signals
+from infohebb.testing.contract.networks import settling_networks
 from infohebb.training.seeding import seeded
 
 SAMPLES, CLASSES = 6, 3
@@ -30,14 +26,6 @@ IMAGE = (2, 4, 4)
 LONGEST_WAIT = 64  # calls of `learn`
 STREAMED = 3  # samples that a rule takes one by one after it no longer waits: what it keeps of them is there then
 Make = Callable[[], LearningRule]
-VARIANTS: dict[type[Settling], list[dict[str, Any]]] = {  # of what they are without a word
-    CorInfoMaxNetwork: [
-        {"sparse": (1, 2), "multiplier_rates": (0.1, 0.05), "entropy_gain": 0.01},
-        {"schedule": "divide_by_loop_index"},
-    ],
-    EquilibriumNetwork: [{"lateral": True}],
-    PredictiveCodingNetwork: [{"nonlinearity": "relu"}],
-}
 
 
 @dataclass(frozen=True)
@@ -137,24 +125,7 @@ def example_networks(kind: type[nn.Module]) -> dict[str, Callable[[], nn.Module]
     """
     if issubclass(Layered, kind):
         return layered_networks()
-    if not issubclass(kind, Settling):
-        raise MismatchError(f"the contract suite has no example of a {kind.__name__} network")
-    found = {}
-    for each, options in settling_kinds(kind):
-        words = f", {' '.join(options)}" if options else ""
-        found[f"{each.__name__}, shallow{words}"] = partial(each, IMAGE, CLASSES, (12,), **options)
-        found[f"{each.__name__}, deep{words}"] = partial(each, IMAGE, CLASSES, (12, 10, 8), **options)
-    return found
-
-
-def settling_kinds(kind: type[nn.Module]) -> Iterator[tuple[type[Settling], dict[str, Any]]]:
-    """Settling networks of a kind, each in variants that its rules may want: the class, and arguments."""
-    known = [each for each in VARIANTS if issubclass(each, kind)]
-    if not known and issubclass(kind, Settling):
-        yield kind, {}
-    for each in known:
-        yield each, {}
-        yield from ((each, options) for options in VARIANTS[each])
+    return {name: example.make for name, example in settling_networks(kind).items()}
 
 
 def layered_networks() -> dict[str, Callable[[], nn.Module]]:

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from infohebb.errors import (
+    DivergenceError,
     InfohebbError,
     LabelError,
     MismatchError,
@@ -24,7 +25,7 @@ from infohebb.errors import (
 )
 from infohebb.learner import Learner
 from infohebb.training.batches import ArrayBatches, Batches
-from infohebb.training.callbacks.base import AtEpochEnd, Callback
+from infohebb.training.callbacks.base import AtEpochEnd, Callback, State
 from infohebb.training.optimizers import check_step
 from infohebb.training.statistics import Statistics
 from infohebb.training.wording import said, short
@@ -71,13 +72,15 @@ def parameters_to_train(learner: Learner) -> dict[str, Parameter]:
 def choose_optimizer(learner: Learner, optimizer: Any, scheduler: Any) -> Optimizer:
     """Return the optimizer given, else that of the scheduler, else AdamW with the rates of `RATES`, no weight decay.
 
-    Raises WrongTypeError, and MismatchError for one that does not fit the learner.
+    Roles of a rule's own have AdamW's rate, 1e-3. Raises WrongTypeError, and MismatchError for an optimizer that does
+    not fit the learner.
     """
     check_scheduler_type(scheduler)
     if optimizer is None and scheduler is not None:
         optimizer = scheduler.optimizer
     if optimizer is None:
-        return AdamW(learner.param_groups(**RATES), weight_decay=0.0)
+        rates = RATES if learner.rule.roles(learner.model) is None else {}
+        return AdamW(learner.param_groups(**rates), weight_decay=0.0)
     if not isinstance(optimizer, Optimizer):
         raise WrongTypeError(
             f"optimizer={optimizer!r}: give a torch optimizer, such as torch.optim.Adam(learner.param_groups())"
@@ -138,6 +141,15 @@ def step_scheduler(scheduler: Any, *losses: float) -> None:
             f"scheduler: {type(scheduler).__name__} was made for {scheduler.total_steps} steps, and the fit takes "
             "more; give it total_steps=epochs, or epochs times batches per epoch with scheduler_per='step'"
         ) from error
+
+
+@contextlib.contextmanager
+def naming_epoch(state: State) -> Iterator[None]:
+    """Name the epoch in which a network's dynamics diverge."""
+    try:
+        yield
+    except DivergenceError as error:
+        raise DivergenceError(f"epoch {state.epoch}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -209,16 +221,17 @@ class MissingGradients:
             )
 
 
-def check_finite(statistics: Statistics, modules: Mapping[str, nn.Module], when: str) -> None:
+def check_finite(statistics: Statistics, learner: Learner, when: str) -> None:
     """Raise NonFiniteLossError that names the unit whose objective, or the loss or weight, that is not finite."""
     place = statistics.not_finite()
     if place == "":
-        raise NonFiniteLossError(f"{when}: the label loss is not finite; lower the head's rate, or give clip_norm=1.0")
+        rate = "the head's rate" if learner.head else "the learning rate"
+        raise NonFiniteLossError(f"{when}: the label loss is not finite; lower {rate}, or give clip_norm=1.0")
     if place is not None:
         raise NonFiniteLossError(
             f"{when}: the objective of unit {place} is not finite; lower the units' rate, or give clip_norm=1.0"
         )
-    named = [(f"{prefix}.{name}", p) for prefix, m in modules.items() for name, p in m.named_parameters()]
+    named = list(learner.named_parameters())
     sums = [parameter.detach().float().sum() for _, parameter in named]
     if not sums or math.isfinite(float(torch.stack([each.to(sums[0].device) for each in sums]).sum())):
         return

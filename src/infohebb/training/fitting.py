@@ -25,6 +25,7 @@ from infohebb.training.fit_checks import (
     check_scheduler,
     check_several_classes,
     choose_optimizer,
+    naming_epoch,
     naming_model,
     put_in_train_mode,
     step_scheduler,
@@ -65,7 +66,8 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
         validation: the same, scored after each epoch in eval mode (of a DataSet the test samples). Default: nothing.
         epochs: number of passes over the training data; with a Checkpoint, those already done included.
         optimizer: a torch optimizer over `learner.param_groups(...)`. Default: AdamW with rate 1e-3 for units, 1e-2 for
-            the head, 1e-3 for what the rule owns, and no weight decay. It is made anew in each call.
+            the head, 1e-3 for what the rule owns and for roles of a rule's own, such as CorInfoMax's `feedback`; no
+            weight decay. It is made anew in each call.
         scheduler: a torch scheduler over that optimizer. ReduceLROnPlateau gets the validation loss, or else the
             training loss.
         scheduler_per: whether the scheduler steps per "epoch" (default) or per "step".
@@ -87,6 +89,7 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
         UsageError: for what cannot be right; MismatchError, after an epoch, for a parameter that the rule trains and
             that got no gradient.
         NonFiniteLossError: for a loss, objective or weight that is not finite; no checkpoint of that epoch is written.
+        DivergenceError: with epoch and layer, for a network that settles no longer, or to the same for each sample.
     """
     check_arguments(locals())
     optimizer = choose_optimizer(learner, optimizer, scheduler)
@@ -143,6 +146,7 @@ class Fitting:
         self._check_held_out()
         state.learner.bind(state.optimizer)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(naming_epoch(state))
             try:
                 for callback in self.inward:
                     callback.on_fit_start(state)
@@ -230,7 +234,7 @@ class Fitting:
     def _check_finite(self) -> None:
         state = self.state
         when = f"epoch {state.epoch}, step {state.step}"
-        check_finite(state.statistics, {"model": state.learner.model, "rule": state.learner.rule}, when)
+        check_finite(state.statistics, state.learner, when)
 
     def _schedule(self) -> None:
         if not isinstance(self.state.scheduler, ReduceLROnPlateau):

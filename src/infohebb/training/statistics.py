@@ -120,8 +120,7 @@ def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[st
     """
     if not learner.has_label_loss:
         return {}
-    kind = getattr(learner.rule, "loss", None)
-    kind = kind if kind in ("cross_entropy", "mean_squared_error") else None
+    kind = learner.rule.loss
     loss, hits, count, continuous = Mean(), [], 0, False
     torch.clear_autocast_cache()  # it may hold casts of weights from before the last step
     with evaluating(learner.model):

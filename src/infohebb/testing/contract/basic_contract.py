@@ -30,14 +30,14 @@ def fills_gradients(build: Build) -> None:
 
 
 def changes_no_state(build: Build) -> None:
-    """A step changes no weight, and no buffer but those of batch norms and those that the rule names."""
+    """A step changes no weight, and no buffer but those of batch norms and those in the rule's `updated_buffers`."""
     case = build()
     before = {name: value.clone() for name, value in case.learner.state_dict().items()}
     case.step()
     for name, value in case.learner.state_dict().items():
         moved = name not in before or not torch.equal(value, before[name])
-        own = name.startswith("rule.") and any(part in case.rule.updated_buffers for part in name.split("."))
-        assert not moved or own or name.split(".")[-1] in STATISTICS, f"a step changes {name}"
+        declared = any(part in case.rule.updated_buffers for part in name.split("."))
+        assert not moved or declared or name.split(".")[-1] in STATISTICS, f"a step changes {name}"
 
 
 def keeps_no_graph(build: Build) -> None:
@@ -116,6 +116,8 @@ def leaves_the_model_alone(build: Build) -> None:
     before = _hooks_and_modes(case.learner.model)
     case.step()
     assert _hooks_and_modes(case.learner.model) == before, "a step leaves hooks or modes behind"
+    if not case.parts():  # a network without units, whose modules need not be called
+        return
     last = submodule(case, case.parts()[-1].modules[0])
     handle = last.register_forward_pre_hook(_fail)
     with contextlib.suppress(ReachedError):
@@ -143,14 +145,16 @@ def _hooks_and_modes(model: nn.Module) -> list[tuple[object, ...]]:
 def learns_blobs(make: Make) -> None:
     """Two Gaussian blobs are told apart, with Adam, after 40 epochs, or few where a sample or window is one step.
 
-    The head alone can do that, so the units of a rule that trains them must have moved too.
+    The head alone can do that, so the units of a rule that trains them must have moved too, or its own network.
     """
     data = blobs()
     inputs, targets = data.train.inputs, data.train.targets
     with seeded(0):
         learner = bound(_learner_of_blobs(make, inputs, data.outputs))
         optimizer = learner.bind(torch.optim.Adam(learner.param_groups(), lr=0.01))
-        trained = [p for group in optimizer.param_groups if group["role"] == "units" for p in group["params"]]
+        trained = [
+            p for group in optimizer.param_groups if group["role"] not in ("head", "rule") for p in group["params"]
+        ]
         before = [parameter.detach().clone() for parameter in trained]
         for _ in range(40 if learner.rule.consumes == "batch" else 4):
             for part in _parts(torch.randperm(len(targets)), learner.rule.consumes):
@@ -163,12 +167,17 @@ def learns_blobs(make: Make) -> None:
     accuracy = 100 * float(right.double().mean())
     assert accuracy >= 90, f"only {accuracy:.1f} % right on two Gaussian blobs"
     still = [len(one) for one, other in zip(trained, before, strict=True) if torch.equal(one, other)]
-    assert len(still) < max(len(trained), 1) or not trained, "no weight of a unit has moved in training"
+    assert len(still) < max(len(trained), 1) or not trained, "no weight but the head's has moved in training"
 
 
 def _learner_of_blobs(make: Make, inputs: Tensor, outputs: int) -> Learner:
-    """Return a learner of a network with divisive norm; without it where the rule refuses it."""
-    shape = tuple(inputs.shape[1:])
+    """Return a learner of a network with divisive norm; without it where the rule refuses it.
+
+    Of a rule of own networks, one that it makes itself by `make_network`, or else one of their type.
+    """
+    shape, rule = tuple(inputs.shape[1:]), make()
+    if rule.own_network is not None:
+        return Learner(getattr(rule, "make_network", rule.own_network)(shape, outputs, (32,)), rule)
     try:
         return Learner(MLP(shape, outputs, (32, 32), divisive_norm={"groups": 4}), make(), example=inputs[:SAMPLES])
     except (MismatchError, GroupingError):

@@ -140,7 +140,8 @@ def build_case(make_rule: Make, example: Example) -> Case:
         if rule.consumes in ("sample", "time_step") and any(isinstance(m, BATCH_NORM) for m in model.modules()):
             raise MismatchError(f"batch norm needs a batch, but {type(rule).__name__} consumes one sample at a time")
         inputs = torch.randn(SAMPLES, *IMAGE, dtype=torch.float64)
-        learner = Learner(model, rule, example.units, example.head, example=inputs)
+        shown = inputs if rule.own_network is None else None
+        learner = Learner(model, rule, example.units, example.head, example=shown)
         return Case(bound(learner), inputs, torch.arange(SAMPLES) % CLASSES)
 
 

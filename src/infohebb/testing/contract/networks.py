@@ -1,17 +1,29 @@
 """Small plain networks on which rules are checked, and the units and head that a Learner is told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from infohebb.errors import MismatchError
+from infohebb.networks import CorInfoMaxNetwork, EquilibriumNetwork, PredictiveCodingNetwork, Settling
 from infohebb.networks.plain import MLP, ConvNet
+from infohebb.rules.contract import LearningRule
 
 CLASSES, IMAGE = 3, (2, 4, 4)
 WIDTHS = (24, 20, 16)
 NORM = {"groups": 4, "power": 0.2, "delta": 1.0}
+VARIANTS: dict[type[Settling], list[dict[str, Any]]] = {  # settings beside the defaults
+    CorInfoMaxNetwork: [
+        {"sparse": (1, 2), "multiplier_rates": (0.1, 0.05), "entropy_gain": 0.01},
+        {"schedule": "divide_by_loop_index"},
+    ],
+    EquilibriumNetwork: [{"lateral": True}],
+    PredictiveCodingNetwork: [{"nonlinearity": "relu"}],
+}
 
 
 @dataclass(frozen=True)
@@ -97,3 +109,36 @@ def example_networks() -> dict[str, Example]:
         "residual": Example(ResidualNetwork, ("stem", "layers.*"), "fc"),
         "sequence": Example(SequenceNetwork, ("layers.*",), "fc"),
     }
+
+
+def networks_for(rule: LearningRule) -> dict[str, Example]:
+    """Return the networks on which a rule is checked, by name: those of its own type, or any."""
+    return example_networks() if rule.own_network is None else settling_networks(rule.own_network)
+
+
+def settling_networks(kind: type[nn.Module]) -> dict[str, Example]:
+    """Return small networks of a type that settles, shallow and deep, by name.
+
+    One of a user's own is made of inputs, outputs and widths. Raises MismatchError for a type that does not settle.
+    """
+    if not issubclass(kind, Settling):
+        raise MismatchError(
+            f"the contract suite has no example of a {kind.__name__} network; derive it from infohebb.networks.Settling"
+        )
+    found = {}
+    for each, options in settling_kinds(kind):
+        words = f", {' '.join(options)}" if options else ""
+        for depth, widths in (("shallow", (12,)), ("deep", (12, 10, 8))):
+            make = partial(each, IMAGE, CLASSES, widths, **options)
+            found[f"{each.__name__}, {depth}{words}"] = Example(make)
+    return found
+
+
+def settling_kinds(kind: type[Settling]) -> Iterator[tuple[type[Settling], dict[str, Any]]]:
+    """Yield types of settling networks that are of a kind, each with the settings that its rules may need."""
+    known = [each for each in VARIANTS if issubclass(each, kind)]
+    if not known:
+        yield kind, {}
+    for each in known:
+        yield each, {}
+        yield from ((each, options) for options in VARIANTS[each])

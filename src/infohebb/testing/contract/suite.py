@@ -9,12 +9,13 @@ from torch import Tensor
 from infohebb.errors import GroupingError, MismatchError, unknown_name
 from infohebb.learner import Learner
 from infohebb.testing.checks import Check, check_promise, raised
-from infohebb.testing.contract import basic_contract, downstream, factors, neurons
+from infohebb.testing.contract import basic_contract, downstream, factors, neurons, settling
 from infohebb.testing.contract.cases import Make, build_case, build_copy
 from infohebb.testing.contract.certificate import Level, levels_of
-from infohebb.testing.contract.networks import example_networks
+from infohebb.testing.contract.networks import networks_for
 
 PROMISES = (*basic_contract.PROMISES, *factors.PROMISES, *neurons.PROMISES, *downstream.PROMISES)
+ON_OWN_NETWORKS = (*basic_contract.PROMISES, *settling.PROMISES)
 WITH_DROPOUT = (
     basic_contract.fills_gradients,
     basic_contract.keeps_no_graph,
@@ -25,8 +26,12 @@ WITH_DROPOUT = (
 
 
 def check_with_learner(make: Make, networks: Sequence[str] | None = None) -> Iterator[Check]:
-    """Yield a check for each promise of a rule on each network; `networks` names some of them, None all."""
-    examples, accepted = example_networks(), 0
+    """Yield a check for each promise of a rule on each network; `networks` names some of them, None all.
+
+    A rule with an `own_network` is checked on networks of that type, which settle.
+    """
+    rule, accepted = make(), 0
+    examples, kept = networks_for(rule), PROMISES if rule.own_network is None else ON_OWN_NETWORKS
     for name in examples if networks is None else networks:
         if name not in examples:
             raise unknown_name("network of the contract suite", name, examples)
@@ -40,7 +45,7 @@ def check_with_learner(make: Make, networks: Sequence[str] | None = None) -> Ite
             yield Check("sets up for the network", place, raised(error))
             continue
         accepted += 1
-        for promise in WITH_DROPOUT if name == "MLP, dropout" else PROMISES:
+        for promise in WITH_DROPOUT if name == "MLP, dropout" else kept:
             yield check_promise(promise, build, place)
     yield Check("trains some network", "learner", None if accepted else "setup refuses every example")
     if accepted:
@@ -63,8 +68,14 @@ def certify(learner: Learner, inputs: Any, targets: Tensor) -> dict[str, Level]:
 
     The rule is checked on the way: errors are third factor × postsynaptic factor, neurons do not mix, and gradients
     follow from these errors alone. Probed at this batch, on a copy in float64; the learner is left as it is.
-    Raises MismatchError for a rule that declares `global_error`, AssertionError for one that breaks a promise.
+    Raises MismatchError for a rule that declares `global_error` or trains networks of its own, AssertionError for one
+    that breaks a promise.
     """
+    if learner.rule.own_network is not None:
+        name = type(learner.rule).__name__
+        raise MismatchError(
+            f"{name} trains a network as a whole, which has no units to certify; use check_rule({name})"
+        )
     if learner.rule.locality.global_error:
         name = type(learner.rule).__name__
         raise MismatchError(f"{name} declares global_error: its errors come from downstream, so no unit is local")
