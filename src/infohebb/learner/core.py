@@ -36,6 +36,7 @@ from infohebb.learner.selection import Head, Units, as_expression, select
 from infohebb.learner.selection_checks import check_parameters
 from infohebb.learner.senders import AsLoss, Immediate, Sender
 from infohebb.learner.walk import Pass
+from infohebb.networks.plain.randomness import restored_random_state
 from infohebb.rules.contract import LearningRule, LocalRule, Step
 
 PER_MODULE = 8  # versions of a module's compiled code, one for each size of batch
@@ -268,7 +269,7 @@ class Learner(nn.Module):
         By the layer's name in the model. Works on a copy: gradients, buffers and random state stay as they are.
         """
         devices = {p.device for p in self.parameters() if p.device.type == "cuda"}
-        with torch.random.fork_rng(sorted(devices, key=str)):
+        with restored_random_state(sorted(devices, key=str)):
             return record_step(copied(self)._plan, inputs, targets)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
