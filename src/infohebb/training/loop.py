@@ -154,7 +154,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     Any nn.Module is trained through a Learner and `fit`: `units` and `head` are those of Learner, `scheduler` is a
     torch scheduler that steps per epoch, rates are by role as in `Learner.param_groups` ({"lr": {"units": 1e-3, "head":
     1e-2}}), bf16 is torch.autocast, and curves are those of `fit`, with the test samples' as `test_loss`,
-    `test_accuracy` or `test_error`. What follows about streams, `powers` and `factor_every` is for our own networks.
+    `test_accuracy` or `test_error`. What follows about `powers` and `factor_every` is for our own networks.
     A rule that learns from a stream is given one sample at a time with `batch=1`, or windows of `batch` samples that
     slide by one, the last sample being the current one, each for `hold` time steps. `order`: "random", or by classes
     "balanced" (in turn), "blocked" (one after the other) or "drifting" (they come and go); it is drawn anew for each
