@@ -345,6 +345,14 @@ def test_what_cannot_be_presented_is_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+def test_batch_norm_in_train_mode_takes_no_single_samples():
+    one = infohebb.Learner(nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)), Samples())
+    with pytest.raises(MismatchError, match=r"too few for batch norm in train mode; call eval\(\) on it"):
+        infohebb.fit(one, (INPUTS, LABELS), epochs=1, progress=False)
+    one.model[1].eval()
+    assert infohebb.fit(one, (INPUTS, LABELS), epochs=1, progress=False)["samples"] == [7]
+
+
 def test_an_order_that_does_not_exist_is_named(python):
     answer = python("""
 import infohebb, torch
