@@ -21,6 +21,7 @@ from torch import Tensor
 from infohebb.data import Split, batches, count_batches
 from infohebb.errors import LabelError, MismatchError, UsageError, WrongTypeError, is_number, is_whole
 from infohebb.networks import MLP, Settling
+from infohebb.networks.plain.randomness import restored_random_state
 from infohebb.rules import KernelizedBottleneck, LearningRule, SettlingRule
 from infohebb.training import predict
 from infohebb.training.devices import keep_freed_memory
@@ -85,7 +86,8 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
     Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
     taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted; by
-    a rule that consumes samples or windows it is refused.
+    a rule that consumes samples or windows it is refused. Estimators that are fitted in several threads (joblib's
+    "threading") take turns, one epoch at a time, and get the same bits as alone; processes run side by side.
 
     Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP, or what settles), `rule_` (the
     copy that learned), `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning,
@@ -267,8 +269,11 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
     @contextlib.contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
-        """Go on with torch's random numbers where this estimator left them, and give the caller's back."""
-        with torch.random.fork_rng([]):
+        """Go on with torch's random numbers where this estimator left them, and give the caller's back.
+
+        Estimators in several threads take turns at this.
+        """
+        with restored_random_state([]):
             torch.set_rng_state(self._random_numbers)
             yield
             self._random_numbers = torch.get_rng_state()

@@ -1,5 +1,7 @@
 """Inputs on which version 0.1 failed, distilled from public reports; each is shared/cases/NN on the new path."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -77,6 +79,50 @@ def test_05_pruned_and_weight_normed_layers_learn(change, rule):
 
 def layer_of(network):
     return next(module for module in network.layers.modules() if isinstance(module, nn.Linear))
+
+
+def in_threads(calls):
+    """Return what functions return that run in a thread each, at the same time."""
+    found = [None] * len(calls)
+
+    def go(place):
+        found[place] = calls[place]()
+
+    threads = [threading.Thread(target=go, args=(place,)) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def classifier(seed):
+    def run():
+        x, y = (each.numpy() for each in arrays())
+        made = infohebb.LocalClassifier(hidden=16, epochs=4, batch=15, random_state=seed)
+        return torch.tensor(made.fit(x, y).predict_proba(x))
+
+    return run
+
+
+def training(seed):
+    torch.manual_seed(9)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+
+    def run():
+        learner = infohebb.Learner(model, infohebb.Backprop(), example=(8,))
+        infohebb.train(model, learner.rule, arrays(), epochs=8, batch=10, seed=seed, progress=False)
+        return infohebb.predict(model, arrays()[0])
+
+    return run
+
+
+@pytest.mark.parametrize("make", [classifier, training])
+def test_15_fits_in_threads(make):
+    """pytorch #39716; LaurentMazare/tch-rs #263."""
+    together = in_threads([make(seed) for seed in range(4)])
+    for seed, found in enumerate(together):
+        assert torch.equal(make(seed)(), found)
 
 
 def test_26_a_frozen_batch_norm_in_eval_mode_stays():

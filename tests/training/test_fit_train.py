@@ -37,6 +37,16 @@ def test_it_is_fit_with_a_learner():
     assert same(weights(one), weights(other))
 
 
+def test_orders_and_lengths_of_epochs_are_those_of_fit():
+    asked = {"order": "blocked", "order_seed": 2, "epoch_samples": 25}
+    one, other = sequential(dropout=0.0), sequential(dropout=0.0)
+    assert train(one, **asked)["samples"] == [25, 50]
+    learner = infohebb.Learner(other, infohebb.KernelizedBottleneck())
+    optimizer = torch.optim.SGD(learner.param_groups(), lr=0.1, momentum=0.9, fused=True)
+    infohebb.fit(learner, arrays(), epochs=2, batch=20, optimizer=optimizer, progress=False, **asked)
+    assert same(weights(one), weights(other))
+
+
 def test_a_seed_leaves_the_callers_random_numbers_alone():
     model, given = sequential(), arrays()
     before = torch.get_rng_state()
@@ -120,10 +130,7 @@ def test_plain_networks_of_ours_know_their_units():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"order": "balanced"}, "order='balanced' does not apply to a Sequential; use infohebb.fit with a DataLoader"),
-        ({"hold": 2}, "hold=2 does not apply"),
-        ({"order_seed": 1}, "order_seed=1 does not apply"),
-        ({"epoch_samples": 30}, "epoch_samples=30 does not apply"),
+        ({"hold": 2}, "hold=2: KernelizedBottleneck learns from batches, each of which is one step; leave it out"),
         ({"powers": [[1, 0.9]]}, r"powers=\[\[1, 0.9\]\] does not apply.*ExponentialLR"),
         ({"factor_every": 3}, "factor_every=3 does not apply.*scheduler_per='step'"),
         ({"cuda_graphs": True}, "cuda_graphs=True does not apply.*compiled=True"),

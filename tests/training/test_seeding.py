@@ -55,3 +55,30 @@ def test_random_state_continues_where_it_was():
     torch.rand(5)
     restore_random_state(state)
     assert torch.equal(torch.rand(5), drawn)
+
+
+def test_a_forked_process_can_train_while_a_thread_of_its_parent_does(python):
+    answer = python("""
+import os, signal, threading
+from infohebb.training.seeding import seeded
+
+inside, done = threading.Event(), threading.Event()
+
+def trains():
+    with seeded(1):
+        inside.set()
+        done.wait()
+
+thread = threading.Thread(target=trains)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(5)
+    with seeded(2), seeded(3):
+        os._exit(0)
+print(os.waitpid(child, 0)[1])
+done.set()
+thread.join()
+""")
+    assert answer.out == "0\n", answer.err

@@ -39,6 +39,7 @@ from infohebb.learner.selection import Head, Units, as_expression, select
 from infohebb.learner.selection_checks import check_parameters
 from infohebb.learner.senders import AsLoss, Immediate, Sender
 from infohebb.learner.walk import Pass
+from infohebb.networks.plain.randomness import restored_random_state
 from infohebb.networks.plain.stacked import StackedLinear
 from infohebb.rules.contract import LearningRule, LocalRule, Step
 
@@ -300,7 +301,7 @@ class Learner(nn.Module):
         By the layer's name in the model. Works on a copy: gradients, buffers and random state stay as they are.
         """
         devices = {p.device for p in self.parameters() if p.device.type == "cuda"}
-        with torch.random.fork_rng(sorted(devices, key=str)):
+        with restored_random_state(sorted(devices, key=str)):
             return record_step(copied(self)._plan, inputs, targets)
 
     def make_step(self, optimizer: Optimizer) -> Callable[..., Step]:

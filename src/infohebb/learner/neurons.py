@@ -9,6 +9,7 @@ from infohebb.errors import MismatchError
 from infohebb.learner.bounds import Bounds
 from infohebb.learner.forwards import replaced
 from infohebb.learner.probing import evaluating
+from infohebb.networks.plain.randomness import restored_random_state
 
 WANTED = "it learns from single synapses, so a unit is one nn.Linear and an elementwise activation without parameters"
 
@@ -48,7 +49,7 @@ def check_elementwise(model: nn.Module, bounds: Bounds) -> None:
     second = first.clone()
     second[0, 0] += 1
     try:
-        with evaluating(model), torch.no_grad(), torch.random.fork_rng():
+        with evaluating(model), torch.no_grad(), restored_random_state():
             z, changed = activity(first), activity(second)
     except Exception as error:
         words = " ".join(str(error).split())[:100]

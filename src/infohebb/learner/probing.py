@@ -16,6 +16,7 @@ from infohebb.learner.forwards import holds
 from infohebb.learner.layers import channel_axis
 from infohebb.learner.plan import Plan, call, stacked_in
 from infohebb.learner.selection import NORMS
+from infohebb.networks.plain.randomness import restored_random_state
 from infohebb.networks.unit import Unit
 
 SAMPLES = 2  # of an example that is a shape
@@ -42,7 +43,7 @@ def observe(plan: Plan, example: Any) -> None:
             handles.append(plan.model.get_submodule(bounds.output).register_forward_hook(size))
         norms = [module for module in plan.model.modules() if isinstance(module, NORMS)]
         handles += [norm.register_forward_pre_hook(partial(_see_norm, activities)) for norm in norms]
-        with evaluating(plan.model), torch.no_grad(), torch.random.fork_rng():
+        with evaluating(plan.model), torch.no_grad(), restored_random_state():
             logits = _run(plan, inputs, first)
     finally:
         for handle in handles:

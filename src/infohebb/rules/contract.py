@@ -89,9 +89,9 @@ class Step:
     """What one step lets one see; nothing in it carries a graph.
 
     `loss`: the label loss at the network's output, mean over the batch, and `logits` (m × outputs); both None for a
-    local rule on a network without a head. Of stacked networks `loss` has one number for each, and logits are
-    (m × networks × outputs). `targets` of the batch. `terms`: numbers by unit, such as
-    step.terms["layers.0"]["objective"]. `waiting`: there was nothing to learn yet.
+    local rule on a network without a head. `targets` of the batch. `terms`: numbers by unit, such as
+    step.terms["layers.0"]["objective"]. `waiting`: there was nothing to learn yet. Of E stacked networks loss and terms
+    are (E) and logits (m × E × outputs).
     """
 
     loss: Tensor | None
@@ -102,14 +102,11 @@ class Step:
 
     @property
     def correct(self) -> Tensor | None:
-        """Which samples are classified correctly, (m) booleans, (m × networks) of stacked ones.
-
-        None for continuous targets or without logits.
-        """
+        """Which samples are classified correctly, (m) or (m × E) booleans; None for numbers, or without logits."""
         if self.logits is None or self.targets.is_floating_point():
             return None
-        targets = self.targets if self.logits.dim() == 2 else self.targets[:, None]
-        return self.logits.argmax(-1) == targets
+        winners = self.logits.argmax(-1)
+        return winners == (self.targets if winners.dim() == 1 else self.targets[:, None])
 
 
 class Output(NamedTuple):
@@ -198,7 +195,8 @@ class Walk(Protocol):
 class LearningRule(nn.Module, ABC):
     """How a network's weights change: fills `.grad`, never steps. A module: its own weights and memories are saved.
 
-    A constructor has a default for each argument and only stores. `needs_units` says whether the rule must know the
+    A constructor has a default for each argument and only stores. `consumes` is what `fit` presents in one step: a
+    batch, one sample, or a window of samples that slides by one. `needs_units` says whether the rule must know the
     units of a network; `trains_units` whether it trains them, or the head alone; `needs_neurons` whether each must be
     one Linear and an elementwise activation, for `Walk.neurons`; `compares_inputs` whether its objective depends on the
     network's input. `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network`

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from infohebb.data.streams import ORDERS
 from infohebb.errors import (
     DivergenceError,
     InfohebbError,
@@ -22,6 +23,7 @@ from infohebb.errors import (
     is_number,
     is_whole,
     naming,
+    unknown_name,
 )
 from infohebb.learner import Learner
 from infohebb.training.batches import ArrayBatches, Batches
@@ -38,11 +40,16 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     if not isinstance(given["learner"], Learner):
         kind = type(given["learner"]).__name__
         raise MismatchError(f"learner is a {kind}; give infohebb.Learner(model, rule)")
-    for name in ("epochs", "batch", "check_every"):
+    for name in ("epochs", "steps_per_sample", "batch", "epoch_samples", "check_every"):
         value = given[name]
         fits = is_whole(value) and int(value) >= 1  # pyright: ignore[reportArgumentType]
-        if not fits and (value is not None or name != "check_every"):
+        if not fits and (value is not None or name in ("epochs", "steps_per_sample")):
             raise WrongTypeError(f"{name}={value!r}: give a whole number of at least 1")
+    if str(given["order"]) not in ORDERS:
+        raise unknown_name("order", str(given["order"]), ORDERS)
+    seed = given["order_seed"]
+    if seed is not None and not (is_whole(seed) and 0 <= seed < 2**63):
+        raise WrongTypeError(f"order_seed={seed!r}: give a whole number of at least 0, or None")
     clip_norm = given["clip_norm"]
     if clip_norm is not None and not (is_number(clip_norm) and clip_norm > 0):
         raise WrongTypeError(f"clip_norm={clip_norm!r}: give a number above 0, or None")
@@ -223,14 +230,14 @@ class MissingGradients:
 
 def check_finite(statistics: Statistics, learner: Learner, when: str) -> None:
     """Raise NonFiniteLossError that names the unit whose objective, or the loss or weight, that is not finite."""
-    place = statistics.not_finite()
-    if place == "":
-        rate = "the head's rate" if learner.head else "the learning rate"
-        raise NonFiniteLossError(f"{when}: the label loss is not finite; lower {rate}, or give clip_norm=1.0")
-    if place is not None:
-        raise NonFiniteLossError(
-            f"{when}: the objective of unit {place} is not finite; lower the units' rate, or give clip_norm=1.0"
-        )
+    found = statistics.not_finite()
+    if found is not None:
+        unit, network = found
+        of = "" if network is None else f" of network {network}"
+        what = f"the label loss{of}" if unit is None else f"the objective of unit {unit}{of}"
+        whole = "the head's rate" if learner.head else "the learning rate"
+        rate = whole if unit is None else "the units' rate"
+        raise NonFiniteLossError(f"{when}: {what} is not finite; lower {rate}, or give clip_norm=1.0")
     named = list(learner.named_parameters())
     sums = [parameter.detach().float().sum() for _, parameter in named]
     if not sums or math.isfinite(float(torch.stack([each.to(sums[0].device) for each in sums]).sum())):

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from infohebb.errors import MismatchError
 from infohebb.learner import Learner
-from infohebb.training.batches import ArrayBatches, Batches, Home, Unpack, as_batches
+from infohebb.training.batches import ArrayBatches, Batches, Home, Unpack, as_batches, is_loader
 from infohebb.training.callbacks.base import Callback, State
 from infohebb.training.callbacks.progress import Progress
 from infohebb.training.evaluation import home_of
@@ -30,8 +30,9 @@ from infohebb.training.fit_checks import (
     put_in_train_mode,
     step_scheduler,
 )
+from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
-from infohebb.training.statistics import History, Statistics, extend_history, rates_of, validate
+from infohebb.training.statistics import History, Number, Statistics, extend_history, rates_of, validate
 
 LONELY = "more than 1 value per channel"  # of torch's message for a batch norm that is given one sample
 
@@ -46,7 +47,11 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
     scheduler: Any = None,
     scheduler_per: Literal["epoch", "step"] = "epoch",
     callbacks: Sequence[Any] | Callback = (),
-    batch: int = 256,
+    batch: int | None = None,
+    order: Literal["random", "balanced", "blocked", "drifting"] = "random",
+    order_seed: int | None = None,
+    epoch_samples: int | None = None,
+    steps_per_sample: int = 1,
     unpack: Unpack | None = None,
     clip_norm: float | None = None,
     check_every: int | None = None,
@@ -64,7 +69,8 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
             again, with or without a length. Numbers are moved to the model's device and type; integers (token ids)
             stay integers, except uint8 images.
         validation: the same, scored after each epoch in eval mode (of a DataSet the test samples). Default: nothing.
-        epochs: number of passes over the training data; with a Checkpoint, those already done included.
+        epochs: number of passes over the training data, or of epochs of `epoch_samples`; with a Checkpoint, those
+            already done included.
         optimizer: a torch optimizer over `learner.param_groups(...)`. Default: AdamW with rate 1e-3 for units, 1e-2 for
             the head, 1e-3 for what the rule owns and for roles of a rule's own, such as CorInfoMax's `feedback`; no
             weight decay. It is made anew in each call.
@@ -72,7 +78,19 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
             training loss.
         scheduler_per: whether the scheduler steps per "epoch" (default) or per "step".
         callbacks: instances from infohebb.callbacks, or functions of a State called at the end of each epoch.
-        batch: number of samples per step and per batch of validation, for arrays and DataSets. Default: 256.
+        batch: number of samples per step and per batch of validation, for arrays and DataSets. Default: 256. A rule
+            that consumes samples takes 1, the default then. For one that consumes windows it is the length of a window,
+            and has no default; windows slide by one sample and never reach from one pass into the next. Streams are
+            scored in batches of 256.
+        order: of samples in arrays and DataSets: "random", or by class "balanced" (in turn), "blocked" (one class after
+            the other) or "drifting" (they come and go).
+        order_seed: a number from which the order of each pass is drawn anew, the same ones in each call. Default: for
+            batches in random order none, they are shuffled by torch's global generator; else one that is drawn from it
+            as the fit begins, and kept by Checkpoint.
+        epoch_samples: number of samples, or of windows, of an epoch; epochs go on over the ends of passes. Default: as
+            many as there are in one pass.
+        steps_per_sample: number of steps for which a sample or a window is presented to a rule that consumes those.
+            Default: 1.
         unpack: function of a loader's batch that returns (inputs, targets); inputs are a tensor, a tuple of arguments
             or a mapping of keyword arguments of the model. Default: a batch is such a pair already.
         clip_norm: largest norm of all gradients together; larger ones are scaled down. Default: no limit.
@@ -84,6 +102,8 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
         Curves `epoch`, `samples` (since the start), `train_loss` (the label loss), `train_accuracy` (percent, while
         learning), `validation_loss`, `validation_accuracy` or `validation_error` (mean squared error), `seconds`,
         `learning_rate` by parameter group as an epoch begins, `objective` by unit and term, and what callbacks add.
+        Rules that consume samples or windows: `samples` counts each once, and means are over steps. Stacked networks:
+        a list of numbers, one per network, where they differ.
 
     Raises:
         UsageError: for what cannot be right; MismatchError, after an epoch, for a parameter that the rule trains and
@@ -95,11 +115,14 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
     optimizer = choose_optimizer(learner, optimizer, scheduler)
     check_scheduler(scheduler, scheduler_per, optimizer)
     home = Home(*home_of(learner.model), learner.classes)
-    batches = as_batches(train, int(batch), home, unpack=unpack)
+    sampling = SamplingConfig.of_rule(learner.rule, order, order_seed, epoch_samples, steps_per_sample)
+    size = batch_size(learner.rule, batch, sampling.steps_per_sample, loader=is_loader(train))
+    batches = as_batches(train, size, home, unpack=unpack, sampling=sampling)
     check_several_classes(batches)
     held_out = None
     if validation is not None:
-        held_out = as_batches(validation, int(batch), home, shuffle=False, unpack=unpack, name="validation")
+        size = BATCH if sampling.is_stream else size
+        held_out = as_batches(validation, size, home, shuffle=False, unpack=unpack, name="validation")
     called = as_callbacks(callbacks)
     if progress and not any(isinstance(callback, Progress) for callback in called):
         called.append(Progress())
@@ -131,6 +154,9 @@ class Fitting:
     def __init__(self, state: State, settings: Settings, held_out: Batches | None):
         self.state, self.settings, self.held_out = state, settings, held_out
         state.validation = held_out
+        if state.train.needs_seed():
+            given = state.train.sampling.order_seed
+            state.order_seed = int(torch.randint(2**63 - 1, ())) if given is None else given
         self.inward = sorted(state.callbacks, key=lambda callback: not callback.outermost)
         self.outward = sorted(state.callbacks, key=lambda callback: callback.outermost)
         groups = state.optimizer.param_groups
@@ -165,7 +191,7 @@ class Fitting:
             with naming_model(self.settings.scored, learner.model), seeded(0, home_of(learner.model)[0]):
                 validate(learner, [next(iter(self.held_out))])
 
-    def _score(self) -> dict[str, float]:
+    def _score(self) -> dict[str, Number]:
         if self.held_out is None:
             return {}
         with naming_model(self.settings.scored, self.state.learner.model):
@@ -173,12 +199,12 @@ class Fitting:
 
     def _epoch(self) -> None:
         state, began = self.state, time.perf_counter()
-        state.epoch, state.statistics = state.epoch + 1, Statistics()
+        state.epoch, state.statistics = state.epoch + 1, Statistics(state.train.sampling.is_stream)
         rates = rates_of(state.optimizer)
         self.missing.begin_epoch()
         self._begin_pass()
-        for inputs, targets in state.train:
-            self._step(inputs, targets)
+        for inputs, targets, onset in state.train.training(state.epoch, state.order_seed):
+            self._step(inputs, targets, onset=onset)
         self._check_learned()
         self._check_finite()
         named = {f"{self.settings.scored}_{name}": value for name, value in self._score().items()}
@@ -196,25 +222,26 @@ class Fitting:
         if set_epoch is not None:
             set_epoch(self.state.epoch - 1)
 
-    def _step(self, inputs: Any, targets: torch.Tensor) -> None:
+    def _step(self, inputs: Any, targets: torch.Tensor, *, onset: bool) -> None:
         state = self.state
         for parameter in self.parameters:
             parameter.grad = None
         torch.clear_autocast_cache()  # an autocast around fit would keep casts of weights from before the last step
         try:
-            step = state.learner.backward(inputs, targets)
+            step = state.learner.backward(inputs, targets, onset=onset)
         except ValueError as error:
             if LONELY not in str(error):
                 raise
+            fix = "give another batch size, or a DataLoader with drop_last=True"
+            fix = "call eval() on it" if state.train.sampling.is_stream else fix
             raise MismatchError(
-                f"a batch of {len(targets)} sample, too few for batch norm in train mode; give another batch size, "
-                "or a DataLoader with drop_last=True"
+                f"a batch of {len(targets)} sample, too few for batch norm in train mode; {fix}"
             ) from error
         if self.settings.clip_norm is not None:
             clip_grad_norm_(self.stepped, self.settings.clip_norm)
         state.optimizer.step()
         state.step, state.last = state.step + 1, step
-        state.statistics.add(step)
+        state.statistics.add(step, onset=onset)
         if not step.waiting:
             self.missing.see()
         if state.scheduler is not None and self.settings.scheduler_per_step:
@@ -228,7 +255,7 @@ class Fitting:
         if self.state.statistics.learned == 0:
             raise MismatchError(
                 f"{type(self.state.learner.rule).__name__} still waited for samples after an epoch of "
-                f"{self.state.statistics.steps} steps; give more samples"
+                f"{self.state.statistics.steps} steps; give more samples, or a larger epoch_samples"
             )
 
     def _check_finite(self) -> None:
@@ -245,4 +272,9 @@ class Fitting:
         losses = history.get(name) or history.get("train_loss")
         if not losses:
             raise MismatchError("ReduceLROnPlateau needs a loss, and there is none; give validation data, or a head")
+        if isinstance(losses[-1], list):
+            raise MismatchError(
+                f"ReduceLROnPlateau needs one loss, and the {len(losses[-1])} stacked networks have one each; give "
+                "another scheduler"
+            )
         self.state.scheduler.step(losses[-1])

@@ -154,7 +154,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     Any nn.Module is trained through a Learner and `fit`: `units` and `head` are those of Learner, `scheduler` is a
     torch scheduler that steps per epoch, rates are by role as in `Learner.param_groups` ({"lr": {"units": 1e-3, "head":
     1e-2}}), bf16 is torch.autocast, and curves are those of `fit`, with the test samples' as `test_loss`,
-    `test_accuracy` or `test_error`. What follows about streams, `powers` and `factor_every` is for our own networks.
+    `test_accuracy` or `test_error`. What follows about `powers` and `factor_every` is for our own networks.
     A rule that learns from a stream is given one sample at a time with `batch=1`, or windows of `batch` samples that
     slide by one, the last sample being the current one, each for `hold` time steps. `order`: "random", or by classes
     "balanced" (in turn), "blocked" (one after the other) or "drifting" (they come and go); it is drawn anew for each
@@ -169,8 +169,9 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     that is given by name, unless `powers` or `factor_every` change its rates often; it too changes rounding only. On a
     GPU `cuda_graphs` has it replay a compiled step as one graph.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
-    is not part of it); None draws from the caller's. With `held_out="validation"` a tenth of the training set is scored
-    and the test set never read. With `checkpoints` training continues from the last whole one to the same bits.
+    is not part of it); None draws from the caller's. Seeded trainings in several threads take turns, one whole training
+    at a time, with the same bits as alone. With `held_out="validation"` a tenth of the training set is scored and the
+    test set never read. With `checkpoints` training continues from the last whole one to the same bits.
     `diagnose=Diagnose(Backprop(), every=2)` measures before learning and after every second epoch how each layer's
     gradient lies to backprop's, on one batch of training samples, not augmented; it changes nothing that is learned.
     `network` may be several `side_by_side`: what differs between them is then a list of numbers in the curves, of which

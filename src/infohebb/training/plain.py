@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from infohebb.errors import MismatchError, UnknownKeyError, UnknownNameError, WrongTypeError, is_number
 from infohebb.learner import Learner
 from infohebb.rules import base, contract
-from infohebb.training.batches import ArrayBatches, Batches, Home, as_batches
+from infohebb.training.batches import ArrayBatches, Batches, Home, as_batches, is_loader
 from infohebb.training.callbacks import Alignment, Callback, Checkpoint, Monitor, Progress
 from infohebb.training.callbacks.base import State
 from infohebb.training.compiling import SAME_DRAWS, every_shape_compiled
@@ -21,16 +21,13 @@ from infohebb.training.evaluation import home_of, is_plain
 from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer
 from infohebb.training.fitting import Fitting, Settings
 from infohebb.training.optimizers import FUSED, check_options, check_step, optimizer_class
+from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import hold_out_validation
 from infohebb.training.statistics import History
 from infohebb.training.wording import cut, short
 
 REFUSED = {  # settings of `train` that networks of version 1 alone have: their default, and what to do instead
-    "order": ("random", "infohebb.fit with a DataLoader whose sampler makes that order"),
-    "hold": (1, "a rule of a stream and one of our networks"),
-    "order_seed": (None, "infohebb.fit with a DataLoader that has a generator"),
-    "epoch_samples": (None, "infohebb.fit with a DataLoader whose sampler has num_samples"),
     "powers": ((), "infohebb.fit with scheduler=torch.optim.lr_scheduler.ExponentialLR"),
     "factor_every": (None, "infohebb.fit with a StepLR as scheduler and scheduler_per='step'"),
     "cuda_graphs": (False, "compiled=True alone"),
@@ -73,10 +70,14 @@ def train_plain(given: Mapping[str, Any]) -> History:
     network.to(where)
     _, dtype = home_of(network)
     train, held_out = split_held_out(given["data"], given["held_out"])
-    home, batch = Home(where, dtype), int(given["batch"])
-    batches = as_batches(train, batch, home)
+    rule, home = given["rule"], Home(where, dtype)
+    asked = [given[name] for name in ("order", "order_seed", "epoch_samples", "hold")]
+    sampling = SamplingConfig.of_rule(rule, *asked)
+    size = batch_size(rule, given["batch"], sampling.steps_per_sample, loader=is_loader(train), name="hold")
+    batches = as_batches(train, size, home, sampling=sampling)
     check_several_classes(batches)
-    scored = None if held_out is None else as_batches(held_out, batch, home, shuffle=False, name="the held-out data")
+    size = BATCH if sampling.is_stream else size
+    scored = None if held_out is None else as_batches(held_out, size, home, shuffle=False, name="the held-out data")
     seed = given["seed"]
     with contextlib.ExitStack() as stack:
         if seed is not None:

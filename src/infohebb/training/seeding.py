@@ -6,11 +6,17 @@ from typing import Any
 
 import torch
 
+from infohebb.networks.plain.randomness import restored_random_state
+
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Draw everything inside from `seed`; the caller's random numbers, on CPU and `device`, stay as they were."""
-    with torch.random.fork_rng([device] if torch.device(device).type == "cuda" else []):
+    """Draw everything inside from `seed`; the caller's random numbers, on CPU and `device`, stay as they were.
+
+    Threads take turns: torch's global generators belong to the process, so that one thread at a time may be inside. A
+    thread that is may enter again, but must not wait there for another one that wants to.
+    """
+    with restored_random_state([device] if torch.device(device).type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

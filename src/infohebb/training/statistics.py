@@ -12,27 +12,33 @@ from infohebb.learner import Learner
 from infohebb.learner.probing import evaluating
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import Step, label_loss
-from infohebb.training.epoch import Mean
+from infohebb.training.epoch import FOLD, Mean, Number
 
 History = dict[str, Any]
 
 
 @dataclass
 class Statistics:
-    """Means over the samples of an epoch so far. Asking for one waits for the device; adding a step does not."""
+    """Means over an epoch so far, weighted by samples, or of a `stream` by steps.
 
+    Of stacked networks each is a list of numbers. Asking for one waits for the device; adding a step does not.
+    """
+
+    stream: bool = False
     loss: Mean = field(default_factory=Mean)
     terms: dict[str, dict[str, Mean]] = field(default_factory=dict)
     steps: int = 0
     learned: int = 0  # steps that had something to learn
-    samples: int = 0
-    _correct: Tensor | None = None
+    samples: int = 0  # of a stream only those that have just come
+    _correct: list[Tensor] = field(default_factory=list)
+    _right: Tensor | int = 0
     _judged: int = 0
 
-    def add(self, step: Step) -> None:
-        """Take in one step."""
-        size = len(step.targets)
-        self.steps, self.samples = self.steps + 1, self.samples + size
+    def add(self, step: Step, *, onset: bool = True) -> None:
+        """Take in one step; `onset` tells whether its samples have just come."""
+        size = 1 if self.stream else step.targets.shape[0]
+        self.steps += 1
+        self.samples += int(onset) if self.stream else size
         if step.waiting:
             return
         self.learned += 1
@@ -40,28 +46,49 @@ class Statistics:
             self.loss.add(step.loss, size)
         correct = step.correct
         if correct is not None:
-            self._correct = correct.sum() if self._correct is None else self._correct + correct.sum()
-            self._judged += size
+            self._correct.append(correct)
+            if len(self._correct) == FOLD:
+                self._fold()
         for unit, terms in step.terms.items():
-            means = self.terms.setdefault(unit, {})
+            means = self.terms.get(unit)
+            if means is None:
+                means = self.terms[unit] = {}
             for term, value in terms.items():
-                means.setdefault(term, Mean()).add(value, size)
+                mean = means.get(term)
+                if mean is None:
+                    mean = means[term] = Mean()
+                mean.add(value, size)
 
-    def accuracy(self) -> float | None:
+    def _fold(self) -> None:
+        """Count what has been classified correctly, on the device."""
+        correct = torch.cat(self._correct)
+        self._right = self._right + correct.sum(0)
+        self._judged += correct.shape[0]
+        self._correct = []
+
+    def accuracy(self) -> Number | None:
         """Return the percentage classified correctly while learning; None for continuous targets."""
-        return None if self._correct is None else 100 * int(self._correct) / self._judged
+        if self._correct:
+            self._fold()
+        return (100 * torch.as_tensor(self._right).double() / self._judged).tolist() if self._judged else None
 
     def has_loss(self) -> bool:
         """Whether any step had a label loss."""
         return bool(self.loss.sizes) or bool(self.loss.weight)
 
-    def not_finite(self) -> str | None:
-        """Return the name of the first objective or loss that is not finite, "" for the label loss, or None."""
+    def not_finite(self) -> tuple[str | None, int | None] | None:
+        """Return (unit, or None for the label loss; number of the stacked network) of what is not finite first."""
         for unit, means in self.terms.items():
-            watched = [means["objective"]] if "objective" in means else means.values()
-            if not all(mean.is_finite() for mean in watched):
-                return unit
-        return "" if self.has_loss() and not self.loss.is_finite() else None
+            for mean in [means["objective"]] if "objective" in means else means.values():
+                if not mean.is_finite():
+                    return unit, _network_of(mean)
+        return (None, _network_of(self.loss)) if self.has_loss() and not self.loss.is_finite() else None
+
+
+def _network_of(mean: Mean) -> int | None:
+    """Return which of several stacked networks has a mean that is not finite."""
+    values = torch.tensor(mean.value())
+    return int(values.isfinite().logical_not().nonzero()[0]) if values.dim() else None
 
 
 def empty_history() -> History:
@@ -74,7 +101,7 @@ def extend_history(
     epoch: int,
     statistics: Statistics,
     rates: Mapping[str, float],
-    scores: Mapping[str, float],
+    scores: Mapping[str, Number],
     seconds: float,
 ) -> None:
     """Add an epoch: its statistics, the learning rates with which it began, and scores by the name of their curve."""
@@ -113,10 +140,11 @@ def rates_of(optimizer: Optimizer) -> dict[str, float]:
 
 
 @torch.no_grad()
-def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[str, float]:
+def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[str, Number]:
     """Return {"loss", "accuracy" in percent} for labels or {"loss", "error": mean squared error} for numbers.
 
-    In eval mode; each module's own mode is restored. Raises EmptyBatchError, LabelError, MismatchError.
+    Of stacked networks, whose logits are (m × E × outputs), lists of E numbers. In eval mode; each module's own mode is
+    restored. Raises EmptyBatchError, LabelError, MismatchError.
     """
     if not learner.has_label_loss:
         return {}
@@ -127,11 +155,12 @@ def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[st
         for inputs, targets in batches:
             logits = learner.logits(inputs)
             check_batch(logits, targets, logits.shape[-1])
+            logits = logits if logits.dim() == 2 else logits.movedim(1, 0)
             continuous, count = targets.is_floating_point(), count + len(targets)
-            hits.append((logits - targets).square().mean(-1) if continuous else logits.argmax(-1) == targets)
-            hits[-1] = hits[-1].sum()
+            hit = (logits - targets).square().mean(-1) if continuous else logits.argmax(-1) == targets
+            hits.append(hit.sum(-1))
             loss.add(label_loss(logits, targets, kind)[0], len(targets))
     torch.clear_autocast_cache()
-    total = float(torch.stack(hits).double().sum())
-    score = {"error": total / count} if continuous else {"accuracy": 100 * total / count}
-    return {"loss": loss.value(), **score}  # pyright: ignore[reportReturnType]
+    total = torch.stack(hits).double().sum(0)
+    score = {"error": (total / count).tolist()} if continuous else {"accuracy": (100 * total / count).tolist()}
+    return {"loss": loss.value(), **score}

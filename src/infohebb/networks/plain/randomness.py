@@ -5,16 +5,44 @@
         ...
 
 So a unit draws the same numbers whichever process computes it, and whatever the other units have drawn before.
+
+    with restored_random_state():    # whatever is drawn here, torch's global generators are afterwards as before
+        ...
 """
 
 import hashlib
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 
 SEEDS = 2**63 - 1  # one more than the largest seed
+
+
+lock = threading.RLock()  # of torch's global generators: they belong to the process, not to a thread
+
+
+def _renew_lock() -> None:
+    """Give a forked process a lock of its own: the thread that held the inherited one does not exist there."""
+    global lock
+    lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@contextmanager
+def restored_random_state(devices: Sequence[torch.device | str] | None = None) -> Iterator[None]:
+    """Give torch's global generators, of the CPU and these CUDA devices (default: all), their state back at the end.
+
+    One thread at a time may be inside, since the generators belong to the process; a thread that is may enter again.
+    """
+    with lock, torch.random.fork_rng(devices):
+        yield
 
 
 class Draws:

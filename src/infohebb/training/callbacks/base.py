@@ -20,6 +20,7 @@ class State:
     be. `step`: steps taken so far. `history`: curves of the epochs done. `last`: the last Step. `statistics`: what the
     steps of this epoch have shown. `train`: the training batches. `stop`: set it to end the fit after this epoch.
     `validation`: the batches that are scored after each epoch, None for none. `failed`: whether an error ended the fit.
+    `order_seed`: what draws the order of samples, None if torch's global generator or a loader does.
     """
 
     learner: Learner
@@ -36,6 +37,7 @@ class State:
     stop: bool = False
     failed: bool = False
     validation: Batches | None = None
+    order_seed: int | None = None
 
 
 class Callback:

@@ -56,7 +56,8 @@ class Checkpoint(Callback):
 
     Raises:
         WrongTypeError: for an argument of the wrong type. UsageError: for a folder that cannot be written to.
-        CheckpointError: at the start of a fit, for a checkpoint of another model, rule, optimizer or scheduler.
+        CheckpointError: at the start of a fit, for a checkpoint of another model, rule, optimizer or scheduler, or of
+            another order of samples.
         CorruptFileError: for a damaged one. NoSpaceError: for a full disk; the last checkpoint then stays.
     """
 
@@ -78,12 +79,12 @@ class Checkpoint(Callback):
         known = KNOWN.get(state.optimizer)
         now = describe(state, self.config)
         untouched = known is not None and known.left == settings_of(state.optimizer)
-        self._described = known.first if known is not None and untouched else now
+        self._described = known.first_with(now) if known is not None and untouched else now
         found = latest(self.folder)
         if found is None:
             return
         if known is not None and known.live == found:
-            self._described = known.first
+            self._described = known.first_with(now)
             _go_on(found, state)
         else:
             resume_from(found, state, self._described)
@@ -160,6 +161,8 @@ def _go_on(found: Path, state: State) -> None:
 
 def _take_over(loaded: dict[str, Any], state: State) -> None:
     state.epoch, state.step, state.history = loaded["epoch"], loaded["step"], loaded["history"]
+    if loaded["order_seed"] is not None and state.train.sampling.order_seed is None:
+        state.order_seed = loaded["order_seed"]
     for name, callback in _named(state).items():
         if name in loaded["callbacks"]:
             try:
@@ -213,6 +216,7 @@ def _state_bytes(state: State) -> bytes:
         "epoch": state.epoch,
         "step": state.step,
         "history": state.history,
+        "order_seed": state.order_seed,
         "optimizer": state.optimizer.state_dict(),
         "scheduler": scheduler,
         "random": all_random_states(generators_of(state.train.source)),

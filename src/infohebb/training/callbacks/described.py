@@ -23,12 +23,16 @@ class Known(NamedTuple):
     left: Any
     live: Path | None
 
+    def first_with(self, now: dict[str, Any]) -> dict[str, Any]:
+        """Return a description of now, with optimizer and scheduler as they were before the first fit."""
+        return {**now, "optimizer": self.first["optimizer"], "scheduler": self.first["scheduler"]}
+
 
 KNOWN: weakref.WeakKeyDictionary[Optimizer, Known] = weakref.WeakKeyDictionary()
 
 
 def describe(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return names and settings of model, rule, optimizer and scheduler, as JSON has them."""
+    """Return names and settings of model, rule, optimizer, scheduler and the order of samples, as JSON has them."""
     scheduler, learner = state.scheduler, state.learner
     described = {
         "model": {"name": type(learner.model).__name__, "tensors": _shapes(learner.model)},
@@ -37,6 +41,7 @@ def describe(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
         "rule": {"name": type(learner.rule).__name__, **_rule_settings(learner.rule)},
         "optimizer": {"name": type(state.optimizer).__name__, "groups": settings_of(state.optimizer)},
         "scheduler": scheduler and {"name": type(scheduler).__name__, **scheduler.state_dict()},
+        "sampling": state.train.described(),
         "config": dict(config),
     }
     return json.loads(json.dumps(described, default=_as_json))

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from statistics import fmean
 
 from infohebb.training.callbacks.base import Callback, State
 from infohebb.training.progress import EVERY, progress_bar
@@ -27,11 +28,13 @@ class Progress(Callback):
 
     def on_step_end(self, state: State) -> None:
         """Advance by one step."""
-        if self._shown and state.statistics.steps % EVERY == 1:
+        if not self._shown or self._advance is None:
+            return
+        if state.statistics.steps % EVERY == 1:
             accuracy = state.statistics.accuracy()
-            self._accuracy = "" if accuracy is None else f"  {accuracy:.1f} %"
-        if self._advance is not None:
-            self._advance(f"epoch {state.epoch}/{state.epochs}{self._accuracy}")
+            several = accuracy if isinstance(accuracy, list) else [accuracy or 0.0]
+            self._accuracy = "" if accuracy is None else f"  {fmean(several):.1f} %"
+        self._advance(f"epoch {state.epoch}/{state.epochs}{self._accuracy}")
 
     def on_fit_end(self, state: State) -> None:
         """Close the bar."""

@@ -51,13 +51,15 @@ class TensorBoard(Callback):
 
 
 def last_numbers(history: History, epoch: int, prefix: str = "") -> list[tuple[str, float]]:
-    """Return (path, value) of each curve that has a number for this epoch."""
+    """Return (path, value) of each curve that has a number for this epoch, of stacked networks one for each."""
     if "epoch" in history and history["epoch"][-1:] != [epoch]:
         return []
     found: list[tuple[str, float]] = []
     for name, values in history.items():
         if isinstance(values, Mapping):
             found += last_numbers(dict(values), epoch, f"{prefix}{name}/")
+        elif name != "epoch" and values and isinstance(values[-1], list):
+            found += [(f"{prefix}{name}/{network}", float(value)) for network, value in enumerate(values[-1])]
         elif name != "epoch" and values and values[-1] is not None:
             found.append((f"{prefix}{name}", float(values[-1])))
     return found
