@@ -212,7 +212,7 @@ class Learner(nn.Module):
         Rules that need it refuse to run without; for all others it changes nothing. Bound again it stays bound once.
         """
         learners = BOUND.setdefault(optimizer, weakref.WeakSet())
-        if self._changes_gradients() and self not in learners:
+        if self.rule.changes_gradients and self not in learners:
             learners.add(self)
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             rule = self.rule  # and nothing else of the learner, which the optimizer must not keep alive
@@ -220,11 +220,8 @@ class Learner(nn.Module):
             self._bound = True
         return optimizer
 
-    def _changes_gradients(self) -> bool:
-        return type(self.rule).before_step is not LearningRule.before_step
-
     def _check_bound(self) -> None:
-        if self._changes_gradients() and not self._bound:
+        if self.rule.changes_gradients and not self._bound:
             raise MismatchError(
                 f"{type(self.rule).__name__} changes gradients before the optimizer's step: call "
                 "learner.bind(optimizer) first"
@@ -274,8 +271,14 @@ class Learner(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have torch.compile make each unit's forward and backward, inside steps only; changes rounding only.
 
-        The model itself stays as it is. Takes the arguments of torch.compile.
+        The model itself stays as it is. Takes the arguments of torch.compile. Raises MismatchError for a rule that
+        intercepts calls inside units.
         """
+        if self.rule.intercepts_calls:
+            raise MismatchError(
+                f"{type(self.rule).__name__} intercepts the calls of torch inside units, so that nothing would be "
+                "compiled; leave learner.compile() out, or compiled=True"
+            )
         self._compiled = (args, kwargs)
         self.__dict__.pop("_forwards", None)
 
