@@ -320,8 +320,10 @@ def test_a_step_whose_calls_or_weights_are_others_is_checked_again():
         learner.backward(x, y, accumulate=True)
 
 
-def test_a_check_of_frozen_weights_counts_no_batch():
+def test_a_check_of_frozen_weights_is_no_step():
     learner, (x, y) = Learner(partly_frozen().double(), SignSymmetry()), images()
+    record = learner.record(x, y)["layers.0.convs.0"]
+    assert record.input.shape == record.error.shape == (24, 8, 8, 8)
     for steps in (1, 2):
         learner.zero_grad()
         learner.backward(x, y)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -31,7 +31,7 @@ Table = Mapping[int, str]  # a model's weights: names by id
 CONVOLUTIONS: dict[Any, int] = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}  # spatial axes
 CALLS = frozenset({functional.linear, *CONVOLUTIONS})
 ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-REDISPATCH = getattr(torch.overrides, "redispatch_function", None)  # newer torch: reaches the calls inside attention
+REDISPATCH = getattr(torch.overrides, "redispatch_function", None)  # of newer torch: reaches calls inside attention
 
 
 class CarryError(torch.autograd.Function):
@@ -93,12 +93,12 @@ class CarriedErrors(TorchFunctionMode):
         passes = torch.is_grad_enabled() and x.requires_grad
         if passes:
             self.rule.check_weight(name, weight)
-            _check_kept(type(self.rule).__name__, name)
             cut = x.detach()
             args, kwargs = ((cut, *args[1:]), kwargs) if args else ((), {**kwargs, "input": cut})
         output = func(*args, **kwargs)
         if not passes and not output.requires_grad:
             return output
+        _check_kept(type(self.rule).__name__, name)
         send = error_below_linear
         if func in CONVOLUTIONS:
             send = partial(error_below_convolution, received=_received(x, CONVOLUTIONS[func], given))
@@ -120,6 +120,10 @@ class FeedbackRule(contract.LearningRule):
     intercepts_calls: ClassVar[bool] = True
     loss: Loss | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._checked: set[int] = set()  # models with their calls and trained parameters, as hashes
+
     @abstractmethod
     def feedback_matrix(self, name: str, weight: Tensor) -> Tensor:
         """Return what carries the error below the weight of that name, of its shape."""
@@ -129,50 +133,45 @@ class FeedbackRule(contract.LearningRule):
         del name, weight
 
     def reset(self) -> None:
-        """Forget which calls of the model have been checked."""
-        vars(self).pop("_checked", None)
+        """Forget which models have been checked."""
+        self._checked.clear()
 
     @torch.no_grad()
     def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
         """Run the whole network on one graph, and send the label loss down it."""
         del inputs
-        named = weights_of(walk.model)
-        self._check_frozen(walk, named)
-        mode = CarriedErrors(self, {id(weight): name for name, weight in named.items()})
+        parameters = dict(walk.model.named_parameters())
+        trained = frozenset(name for name, parameter in parameters.items() if parameter.requires_grad)
+        table = {id(parameter): name for name, parameter in parameters.items() if is_weight(parameter)}
+        self._check_frozen(walk, table, frozenset(parameters.keys() - trained))
+        mode = CarriedErrors(self, table)
         with mode:
             output = walk.whole()
         assert output.logits is not None
-        self._check_calls(walk, output.logits, mode.calls)
+        self._check_calls(walk, output.logits, frozenset(mode.calls.items()) | trained)
         logits = output.logits.detach()
         loss, error = label_loss(logits, targets, self.loss)
         walk.send(output.logits, error, loss)
         return Step(loss, logits, targets)
 
-    def _check_frozen(self, walk: Walk, named: Mapping[str, Tensor]) -> None:
+    def _check_frozen(self, walk: Walk, table: Table, frozen: frozenset[str]) -> None:
         """Check frozen weights, once for the same ones, in a run of its own: they leave no trace in a graph."""
-        frozen = frozenset(name for name, p in walk.model.named_parameters() if not p.requires_grad)
-        if frozen and self._is_new(frozen):
-            mode = CarriedErrors(self, {id(weight): name for name, weight in named.items()})
-            check_frozen_weights(type(self).__name__, walk, mode, CarryError)
-            self._note(frozen)
+        key = hash((id(walk.model), frozen))
+        if frozen and key not in self._checked:
+            check_frozen_weights(type(self).__name__, walk, CarriedErrors(self, table), CarryError)
+            self._checked.add(key)
 
-    def _check_calls(self, walk: Walk, logits: Tensor, calls: Mapping[str, int]) -> None:
+    def _check_calls(self, walk: Walk, logits: Tensor, seen: frozenset[Any]) -> None:
         """Check the graph of the logits, once for the same calls and the same trained parameters."""
-        trained = frozenset(name for name, p in walk.model.named_parameters() if p.requires_grad)
-        if self._is_new(seen := frozenset({*calls.items(), *trained})):
+        key = hash((id(walk.model), seen))
+        if key not in self._checked:
             check_weights(type(self).__name__, logits, walk.model, CarryError)
-            self._note(seen)
-
-    def _is_new(self, seen: frozenset[Any]) -> bool:
-        return hash(seen) not in vars(self).get("_checked", ())
-
-    def _note(self, seen: frozenset[Any]) -> None:
-        vars(self).setdefault("_checked", set()).add(hash(seen))
+            self._checked.add(key)
 
 
-def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the floating-point parameters of two or more dimensions by name."""
-    return {name: p for name, p in model.named_parameters() if p.dim() > 1 and p.is_floating_point()}
+def is_weight(parameter: Tensor) -> bool:
+    """Whether a parameter may be the weight of a layer: floating-point numbers of two or more dimensions."""
+    return parameter.dim() > 1 and parameter.is_floating_point()
 
 
 def _received(x: Tensor, axes: int, given: Mapping[str, Any]) -> ConvolutionInput:

@@ -178,7 +178,7 @@ def _message(rule: str, name: str, stem: str) -> str:
     elif "parametrizations" in name or name.endswith(("weight_v", "weight_g", "_orig")):
         fix = "remove the parametrization, such as weight_norm or pruning"
     elif name.endswith("in_proj_weight"):
-        fix = "cross attention splits it: use nn.Linear for query, key and value"
+        fix = "only self-attention is covered, in newer torch: use nn.Linear for query, key and value"
     return (
         f"{rule} cannot replace {name}, which carries an error in {stem}: it covers F.linear and F.conv1d/2d/3d, "
         f"called with the parameter itself; {fix}"

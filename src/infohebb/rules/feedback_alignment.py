@@ -21,7 +21,7 @@ from infohebb.functional.feedback import random_feedback
 from infohebb.networks import Block
 from infohebb.networks.unit import Unit
 from infohebb.rules.base import FixedFeedback, attached_before
-from infohebb.rules.carried_errors import FeedbackRule, weights_of
+from infohebb.rules.carried_errors import FeedbackRule, is_weight
 from infohebb.rules.contract import Locality
 from infohebb.rules.layered import Loss
 from infohebb.rules.transport import TransportRule
@@ -87,7 +87,7 @@ class FeedbackAlignment(FeedbackRule, TransportRule):
         """Draw a matrix for each parameter of two or more dimensions; those that fit stay."""
         self._check_initial()
         looked_up = _only_looked_up(model)
-        weights = {name: weight for name, weight in weights_of(model).items() if id(weight) not in looked_up}
+        weights = {name: p for name, p in model.named_parameters() if is_weight(p) and id(p) not in looked_up}
         self.matrices.prepare(weights, self.initial)
 
     def reset(self) -> None:
