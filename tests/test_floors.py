@@ -32,7 +32,19 @@ FLOORS = {  # the part of the package below `infohebb`: its height
 BLIND = [{"networks", "data"}]  # parts of one floor that do not see each other
 SHARED_BY_RULES = {
     f"infohebb.rules.{name}"
-    for name in ("base", "circuit", "contract", "grouped", "layered", "memories", "settling", "transport", "two_phases")
+    for name in (
+        "base",
+        "carried_errors",
+        "circuit",
+        "contract",
+        "escaped_weights",
+        "grouped",
+        "layered",
+        "memories",
+        "settling",
+        "transport",
+        "two_phases",
+    )
 }
 REPORT_READS = {"infohebb.experiments.record"}
 FUNCTIONAL_USES = {"torch", "jaxtyping"} | sys.stdlib_module_names - {"numpy"}

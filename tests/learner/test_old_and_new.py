@@ -1,6 +1,7 @@
 """The gradients of version 1's closed forms, and of the golden cases, through a Learner on plain modules."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,11 +9,13 @@ import torch
 from infohebb import (
     Backprop,
     DirectFeedbackAlignment,
+    FeedbackAlignment,
     HSICBottleneck,
     KernelizedBottleneck,
     LastLayer,
     LayerwiseClassification,
     Learner,
+    SignSymmetry,
 )
 from infohebb.networks import MLP, ConvNet, plain
 
@@ -56,6 +59,9 @@ RULES = {
     "backprop": (Backprop, {}),
     "backprop, squared": (Backprop, {"loss": "mean_squared_error"}),
     "direct feedback": (DirectFeedbackAlignment, {}),
+    "feedback alignment": (FeedbackAlignment, {}),
+    "feedback alignment, squared": (FeedbackAlignment, {"loss": "mean_squared_error", "initial": "xavier"}),
+    "sign symmetry": (SignSymmetry, {}),
 }  # fmt: skip
 
 
@@ -82,7 +88,11 @@ def test_gradients_equal_those_of_version_1(network, rule):
 
 
 @pytest.mark.parametrize(
-    "rule", ["gaussian, plain", "cosine, groups", "layer-wise, random", "backprop", "direct feedback"]
+    "rule",
+    [
+        *("gaussian, plain", "cosine, groups", "layer-wise, random", "backprop", "direct feedback"),
+        *("feedback alignment", "sign symmetry"),
+    ],
 )
 @pytest.mark.parametrize("network", [name for name in NETWORKS if "norm" in name or "average" in name])
 def test_normalised_networks_equal_those_of_version_1(network, rule):
@@ -101,8 +111,7 @@ def compare(old, new, make, options, samples):
     before, after = make(**options), make(**options)
     before.attach(old)
     learner = Learner(new, after)
-    if before.state_dict():
-        after.load_state_dict(before.state_dict())
+    take_over(after, before, new)
     seen, step = before.learn(old, *samples), learner.backward(*samples)
     torch.testing.assert_close(step.loss, seen.loss, rtol=1e-12, atol=0)
     terms = [{name: float(value) for name, value in each.items()} for each in seen.objectives.values()]
@@ -110,6 +119,41 @@ def compare(old, new, make, options, samples):
     assert_same_gradients(ordered(old, before), ordered(new, after))
     for one, other in zip(old.buffers(), new.buffers(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def take_over(after, before, new):
+    """Give a rule what another one has drawn: feedback by the place of a layer there, by a weight's name here."""
+    if not isinstance(before, FeedbackAlignment):
+        after.load_state_dict(before.state_dict())
+        return
+    names = [name for name, parameter in new.named_parameters() if parameter.dim() > 1]
+    for place, name in enumerate(names[1:], start=1):
+        after.matrices.find(name).copy_(before.feedback[place])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [FeedbackAlignment, SignSymmetry, partial(SignSymmetry, gradient_signs=True)],
+    ids=["feedback alignment", "sign symmetry", "gradient signs"],
+)
+@pytest.mark.parametrize("network", ["mlp, divisive norm", "conv, divisive norm"])
+def test_three_steps_equal_those_of_version_1(network, make):
+    (old, new), before, after = pair(network), make(), make()
+    before.attach(old)
+    learner = Learner(new, after)
+    take_over(after, before, new)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.01, momentum=0.9) for each in (old, new)]
+    learner.bind(optimizers[1])
+    for _ in range(3):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        before.learn(old, *batch())
+        before.finish(old.parameters())
+        learner.backward(*batch())
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(old.parameters(), new.parameters(), strict=True):
+        assert (one - other).abs().max() <= 1e-12 * one.abs().max()
 
 
 def ordered(network, rule):
@@ -127,7 +171,13 @@ def assert_same_gradients(ones, others):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("rule", ["gaussian, plain", "layer-wise, random", "direct feedback", "backprop", "last layer"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("gaussian, plain", "layer-wise, random", "direct feedback", "backprop", "last layer"),
+        *("feedback alignment", "sign symmetry"),
+    ],
+)
 def test_the_loss_sent_back_leaves_the_gradients_of_backward(network, rule):
     make, options = RULES[rule]
     torch.manual_seed(1)

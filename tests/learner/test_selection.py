@@ -226,9 +226,12 @@ import infohebb
 from infohebb import Backprop, KernelizedBottleneck, Learner
 net, x, y = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), torch.randn(6, 4), torch.tensor([0, 1] * 3)
 learner = Learner(net, KernelizedBottleneck())
+class Old(infohebb.rules.TransportRule):
+    def feedback_weight(self, position, layer):
+        return layer.weight
 tries = [
     lambda: Learner(net, KernelizedBottleneck),
-    lambda: Learner(net, infohebb.FeedbackAlignment()),
+    lambda: Learner(net, Old()),
     lambda: Learner(net, None),
     lambda: Learner(net.state_dict(), KernelizedBottleneck()),
     lambda: Learner(net, KernelizedBottleneck(), units=[3]),
@@ -246,7 +249,7 @@ for call in tries:
     assert answer.status == 0, answer.err
     wanted = [
         "rule=KernelizedBottleneck is a class; give an instance",
-        "FeedbackAlignment does not work with a Learner",
+        "Old does not work with a Learner",
         "NoneType does not work with a Learner",
         "give a torch.nn.Module",
         "3 is no name, pattern, module type or module",

@@ -5,7 +5,7 @@ import random
 import torch
 from torch import nn
 
-from infohebb import LastLayer, LayerwiseClassification, LocalError, Locality, LocalRule, Step
+from infohebb import FeedbackAlignment, LastLayer, LayerwiseClassification, LocalError, Locality, LocalRule, Step
 from infohebb.errors import MismatchError
 from infohebb.rules.contract import LearningRule, label_loss
 
@@ -452,6 +452,13 @@ class TransportsOwnWeights(LayerwiseClassification):
     @property
     def locality(self):
         return Locality(shared=frozenset({"classes"}))
+
+
+class SendsThroughWeights(FeedbackAlignment):
+    """Claims random feedback, and sends errors through the weights themselves."""
+
+    def feedback_matrix(self, name, weight):
+        return weight
 
 
 class ListensToLoss(Honest):

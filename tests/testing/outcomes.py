@@ -11,10 +11,12 @@ from typing import Any
 from infohebb import (
     Backprop,
     DirectFeedbackAlignment,
+    FeedbackAlignment,
     HSICBottleneck,
     KernelizedBottleneck,
     LayerwiseClassification,
     Locality,
+    SignSymmetry,
     check_rule,
 )
 from infohebb.testing.checks import check_promise
@@ -34,6 +36,9 @@ RULES: dict[str, tuple[Callable[[], Any], list[str] | None]] = {  # that keep th
     "bottleneck": (partial(KernelizedBottleneck, objective="hsic_bottleneck"), ["MLP", "sequence"]),
     "random feedback": (partial(LayerwiseClassification, feedback="random"), ON_TWO),
     "sign feedback": (partial(LayerwiseClassification, feedback="sign"), ON_TWO),
+    "feedback alignment": (FeedbackAlignment, [*ON_TWO, "sequence"]),
+    "sign symmetry": (SignSymmetry, ["MLP, layer norm", "convolution, batch norm"]),
+    "gradient signs": (partial(SignSymmetry, gradient_signs=True), ["convolution, divisive norm"]),
     "Honest": (cheats.Honest, None),
     "ThreeFactor": (cheats.ThreeFactor, None),
     "OneByOne": (cheats.OneByOne, None),
@@ -86,6 +91,7 @@ BROKEN = {  # which promises each breaks: these, and no other
     cheats.TransportsWeights: {"weights are not transported", "errors are not global"},
     cheats.RemembersWeights: {"weights are not transported", "errors are not global"},
     cheats.TransportsOwnWeights: {"weights are not transported"},
+    cheats.SendsThroughWeights: {"weights are not transported"},
     cheats.ClaimsTransport: {"weights are not transported"},
     cheats.ClaimsGlobalError: {"errors are not global"},
     cheats.RemembersLoss: {"errors are not global", "state round trips"},

@@ -1,7 +1,7 @@
 """The contract suite of rules that a Learner drives: rules keep it, and it notices each way to break it.
 
 Nearly all of it runs in one process of its own, without the shape checks of the tests: these make it five times as
-slow. tests/rules/test_contract.py runs it with them, on the six rules.
+slow. tests/rules/test_contract.py runs it with them, on the registered rules.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -95,7 +96,11 @@ def test_two_rules_see_the_same_dropout():
 
 
 @pytest.mark.parametrize(
-    "reference", [infohebb.Backprop, infohebb.DirectFeedbackAlignment, infohebb.LayerwiseClassification]
+    "reference",
+    [
+        *(infohebb.Backprop, infohebb.DirectFeedbackAlignment, infohebb.FeedbackAlignment),
+        *(infohebb.LayerwiseClassification, partial(infohebb.SignSymmetry, gradient_signs=True)),
+    ],
 )
 def test_measuring_changes_no_bit_of_the_training(tmp_path, reference):
     def run(callbacks):
@@ -113,6 +118,12 @@ def test_measuring_changes_no_bit_of_the_training(tmp_path, reference):
         EarlyStopping(9),
     ]
     assert same(run([]), run(measuring))
+
+
+def test_gradients_are_measured_before_a_rule_changes_them():
+    one = infohebb.Learner(sequential(), infohebb.SignSymmetry(gradient_signs=True))
+    history = fit(one, callbacks=[Alignment(infohebb.SignSymmetry())])
+    assert all(angles == pytest.approx([0.0] * 3, abs=1e-3) for angles in history["alignment"]["angle"].values())
 
 
 def test_a_loader_has_no_batch_to_measure_on():

@@ -148,9 +148,16 @@ def test_settings_of_a_learner_are_refused_on_our_own_networks(options):
         train(infohebb.MLP(8, 2, (16,)), **options)
 
 
+class Old(infohebb.rules.TransportRule):
+    """A rule on the old contract alone."""
+
+    def feedback_weight(self, position, layer):
+        return layer.weight
+
+
 def test_what_does_not_fit_is_one_line():
-    with pytest.raises(MismatchError, match="FeedbackAlignment trains a Layered network, not a Sequential"):
-        train(sequential(), infohebb.FeedbackAlignment())
+    with pytest.raises(MismatchError, match="Old trains a Layered network, not a Sequential"):
+        train(sequential(), Old())
     with pytest.raises(MismatchError, match="give the units of this"):
         train(Own())
     with pytest.raises(LabelError, match="all labels are of one class"):

@@ -300,6 +300,11 @@ def not_compiled(rule: str, error: Exception) -> None:
 
 
 def check_compilable(rule: Any) -> None:
-    """Raise MismatchError for a rule of networks that settle: it looks at states in between."""
+    """Raise MismatchError for a rule of networks that settle, or one that intercepts calls inside units."""
+    if rule.intercepts_calls:
+        raise MismatchError(
+            f"{type(rule).__name__} intercepts the calls of torch inside units, so that nothing would be compiled; leave "
+            "learner.compile() out, or compiled=True"
+        )
     if rule.own_network is not None:
         raise MismatchError(f"{type(rule).__name__} looks at its network's states as it settles; it is not compiled")

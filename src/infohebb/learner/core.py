@@ -239,7 +239,7 @@ class Learner(nn.Module):
         Rules that need it refuse to run without; for all others it changes nothing. Bound again it stays bound once.
         """
         learners = BOUND.setdefault(optimizer, weakref.WeakSet())
-        if self._changes_gradients() and self not in learners:
+        if self.rule.changes_gradients and self not in learners:
             learners.add(self)
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             rule = self.rule  # and nothing else of the learner, which the optimizer must not keep alive
@@ -247,11 +247,8 @@ class Learner(nn.Module):
             self._bound = True
         return optimizer
 
-    def _changes_gradients(self) -> bool:
-        return type(self.rule).before_step is not LearningRule.before_step
-
     def _check_bound(self) -> None:
-        if not self._bound and self._changes_gradients():
+        if not self._bound and self.rule.changes_gradients:
             raise MismatchError(
                 f"{type(self.rule).__name__} changes gradients before the optimizer's step: call "
                 "learner.bind(optimizer) first"
@@ -322,7 +319,7 @@ class Learner(nn.Module):
         (DirectFeedbackAlignment, rules of your own that ask for numbers) have each unit compiled by itself. Hooks that
         are added to the model after a step was compiled are not called by it. `cuda_graphs` records the kernels of a
         step once and replays them. `options` are those of torch.compile.
-        Raises MismatchError for rules of networks that settle.
+        Raises MismatchError for rules of networks that settle, and for those that intercept calls inside units.
         """
         check_compilable(self.rule)
         self._compilation = Compilation(options, cuda_graphs=cuda_graphs)

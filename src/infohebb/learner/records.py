@@ -47,7 +47,13 @@ def record_step(plan: Plan, inputs: Any, targets: Tensor) -> dict[str, LayerReco
     """Run one step of a plan that nobody else uses, and return a record for each Linear and convolution in it."""
     sender, received = Recording(), {}
     rows, owners = check_inputs(plan, inputs, targets), _owners(plan)
-    handles = []
+
+    def restart(*_: object) -> None:
+        """Forget a run that came before: a rule may run the model once more to check it."""
+        for calls in (*received.values(), *sender.outputs.values()):
+            calls.clear()
+
+    handles = [plan.model.register_forward_pre_hook(restart)]
     try:
         for name, module in plan.model.named_modules():
             if isinstance(module, RECORDED) and name in owners:

@@ -199,12 +199,13 @@ class LearningRule(nn.Module, ABC):
     batch, one sample, or a window of samples that slides by one. `needs_units` says whether the rule must know the
     units of a network; `trains_units` whether it trains them, or the head alone; `needs_neurons` whether each must be
     one Linear and an elementwise activation, for `Walk.neurons`; `compares_inputs` whether its objective depends on the
-    network's input. `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network`
-    is the type of the networks that it trains, where these are not any: such a rule takes neither units nor a head.
-    `stacks` says whether it trains stacked networks too, each by itself. `learns_from_last` says that the error is zero
-    but at a batch's last sample. `traceable` says whether torch.compile can follow a step from end to end.
-    `loss` names the label loss, in steps and in validation; None is cross-entropy for class indices and the mean
-    squared error for numbers.
+    network's input; `intercepts_calls` whether it intercepts calls of torch, so that units are not compiled.
+    `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network` is the type of
+    the networks that it trains, where these are not any: such a rule takes neither units nor a head. `stacks` says
+    whether it trains stacked networks too, each by itself. `learns_from_last` says that the error is zero but at a
+    batch's last sample. `traceable` says whether torch.compile can follow a step from end to end. `loss` names the
+    label loss, in steps and in validation; None is cross-entropy for class indices and the mean squared error for
+    numbers.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -213,6 +214,7 @@ class LearningRule(nn.Module, ABC):
     needs_units: ClassVar[bool] = True
     trains_units: ClassVar[bool] = True
     needs_neurons: ClassVar[bool] = False
+    intercepts_calls: ClassVar[bool] = False
     own_network: ClassVar[type[nn.Module] | None] = None
     stacks: ClassVar[bool] = False
     learns_from_last: ClassVar[bool] = False
@@ -253,8 +255,13 @@ class LearningRule(nn.Module, ABC):
     def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
         """Fill `.grad` by one pass of the batch; `inputs` (m × ...) in the precision of the rule's arithmetic."""
 
+    @property
+    def changes_gradients(self) -> bool:
+        """Whether `before_step` does something, so that steps need `Learner.bind`; the default: if it is overridden."""
+        return type(self).before_step is not LearningRule.before_step
+
     def before_step(self, parameters: Iterable[Parameter]) -> None:
-        """Change gradients just before the optimizer's step. A rule that overrides it needs `Learner.bind`."""
+        """Change gradients just before the optimizer's step."""
         del parameters
 
     def monitor(self, model: nn.Module, inputs: Any, targets: Targets) -> dict[str, dict[str, float]]:

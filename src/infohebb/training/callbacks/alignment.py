@@ -4,6 +4,7 @@ import copy
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from infohebb.errors import MismatchError, WrongTypeError, is_whole
@@ -73,6 +74,9 @@ def with_reference(learner: Learner, reference: LearningRule) -> Learner:
 def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor | None]:
     """Return the gradient of each weight of a learner's model that is trainable; it is a copy that nobody else uses."""
     learner.zero_grad(set_to_none=True)
+    learner.bind(
+        torch.optim.SGD(learner.model.parameters(), lr=0.0)
+    )  # never stepped: gradients as they are before that
     with seeded(SEED, home_of(learner.model)[0]):
         learner.backward(*batch)
     return {name: p.grad for name, p in learner.model.named_parameters() if p.dim() > 1 and p.requires_grad}
