@@ -303,8 +303,9 @@ def check_compilable(rule: Any) -> None:
     """Raise MismatchError for a rule of networks that settle, or one that intercepts calls inside units."""
     if rule.intercepts_calls:
         raise MismatchError(
-            f"{type(rule).__name__} intercepts the calls of torch inside units, so that nothing would be compiled; leave "
-            "learner.compile() out, or compiled=True"
+            f"{type(rule).__name__} intercepts the calls of torch inside units, so that nothing would be compiled; "
+            "leave learner.compile() out, or compiled=True"
         )
     if rule.own_network is not None:
-        raise MismatchError(f"{type(rule).__name__} looks at its network's states as it settles; it is not compiled")
+        name = type(rule).__name__
+        raise MismatchError(f"compile(): {name} trains a network as a whole, without units to compile; leave it out")
