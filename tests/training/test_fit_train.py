@@ -130,7 +130,10 @@ def test_plain_networks_of_ours_know_their_units():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"hold": 2}, "hold=2: KernelizedBottleneck learns from batches, each of which is one step; leave it out"),
+        (
+            {"steps_per_sample": 2},
+            "steps_per_sample=2: KernelizedBottleneck learns from batches, each of which is one step; leave it out",
+        ),
         ({"powers": [[1, 0.9]]}, r"powers=\[\[1, 0.9\]\] does not apply.*ExponentialLR"),
         ({"factor_every": 3}, "factor_every=3 does not apply.*scheduler_per='step'"),
         ({"cuda_graphs": True}, "cuda_graphs=True does not apply.*compiled=True"),

@@ -49,8 +49,8 @@ SLIPS = {
     "go(epochs=True)": "WrongTypeError: training.epochs = True: give a whole number of at least 1",
     "go(order='blokced')": "WrongTypeError: training.order = 'blokced': give random, balanced, blocked or drifting",
     "go(order=['random'])": "WrongTypeError: training.order = ['random']: give random, balanced, blocked or drifting",
-    "go(hold=0)": "WrongTypeError: training.hold = 0: give a whole number of time steps, at least 1",
-    "go(hold=2)": "MismatchError: hold = 2: LastLayer learns from batches, which are not held; leave it at 1",
+    "go(steps_per_sample=0)": "WrongTypeError: training.steps_per_sample = 0: give a whole number of time steps, at least 1",
+    "go(steps_per_sample=2)": "MismatchError: hold = 2: LastLayer learns from batches, which are not held; leave it at 1",
     "go(order_seed=-1)": "WrongTypeError: training.order_seed = -1: give a whole number of at least 0, or None",
     "go(epoch_samples=1.5)": "WrongTypeError: training.epoch_samples = 1.5: give a whole number of at least 1, or None",
     "go(milestones=5)": "WrongTypeError: training.milestones = 5: give a list of epochs, such as [50, 75]",
@@ -102,7 +102,7 @@ SLIPS = {
 NUMPY = (
     "go(epochs=numpy.int64(1), batch=numpy.int64(4), milestones=[numpy.int64(1)], factor=numpy.float32(0.5),"
     " powers=[(numpy.int64(1), numpy.float32(0.5))], factor_every=numpy.int64(2),"
-    " order_seed=numpy.int64(1), epoch_samples=numpy.int32(7), hold=numpy.int8(1),"
+    " order_seed=numpy.int64(1), epoch_samples=numpy.int32(7), steps_per_sample=numpy.int8(1),"
     " seed=numpy.int64(0), checkpoints=Checkpoints('ck'), diagnose=Diagnose(LastLayer(), numpy.int64(1)))"
     " | {'of': len(predict(make(), x, batch=numpy.int64(5)))}"
 )

@@ -29,7 +29,7 @@ def order(seed, turn, name="random"):
 
 
 def test_samples_come_one_by_one_each_held_with_one_onset():
-    steps, curves = shown("sample", batch=1, hold=3, order_seed=5)
+    steps, curves = shown("sample", batch=1, steps_per_sample=3, order_seed=5)
     wanted = [([float(i)], [int(LABELS[i])], step == 0) for i in order(5, 0) for step in range(3)]
     assert steps == wanted
     assert curves["samples"] == [7]
@@ -107,7 +107,7 @@ def test_windows_are_augmented_one_by_one_at_their_onset_and_normalised():
     raw = Split((INPUTS * 10).to(torch.uint8)[:, :8], LABELS)
     dataset = DataSet("raw", raw, None, 2, normalise=lambda x: x.float() / 10, augment=lambda x: augment(x.float()))
     diary = StreamDiary("window")
-    train(network(), diary, dataset, epochs=1, batch=2, hold=2, order_seed=0, optimizer=OPTIMIZER)
+    train(network(), diary, dataset, epochs=1, batch=2, steps_per_sample=2, order_seed=0, optimizer=OPTIMIZER)
     assert drawn == [2] * 6
     first = order(0, 0)
     wanted = [[first[i] + 10.0 * (i + 1), first[i + 1] + 10.0 * (i + 1)] for i in range(6) for _ in range(2)]

@@ -273,10 +273,11 @@ class StepWithOptimizer:
     def __init__(self, backward: Callable[..., Step], optimizer: Optimizer, join: Callable[..., Step] | None):
         self.backward, self.optimizer, self.join = backward, optimizer, join
         self.parameters = parameters_of(optimizer)
-        self.has_state = False
+        self.has_state = self.in_one_graph = False
 
     def __call__(self, inputs: Any, targets: Tensor, *, onset: bool = True) -> Step:
-        """Take one step."""
+        """Take one step; `in_one_graph` tells afterwards whether it left no gradients behind."""
+        self.in_one_graph = True
         self.has_state = self.has_state or (self.join is not None and has_state(self.optimizer))
         if self.join is None or not self.has_state:
             return self.apart(inputs, targets, onset=onset)
@@ -284,6 +285,7 @@ class StepWithOptimizer:
 
     def apart(self, inputs: Any, targets: Tensor, *, onset: bool) -> Step:
         """Take one step, the optimizer's after what is learned."""
+        self.in_one_graph = False
         for parameter in self.parameters:
             parameter.grad = None
         step = self.backward(inputs, targets, onset=onset)

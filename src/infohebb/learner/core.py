@@ -301,7 +301,12 @@ class Learner(nn.Module):
         with restored_random_state(sorted(devices, key=str)):
             return record_step(copied(self)._plan, inputs, targets)
 
-    def make_step(self, optimizer: Optimizer) -> Callable[..., Step]:
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self._compilation is not None
+
+    def make_step(self, optimizer: Optimizer) -> StepWithOptimizer:
         """Return a function of (inputs, targets, onset=True) that clears gradients, learns and steps the optimizer.
 
         Of a compiled learner it is one graph, optimizer included, for torch's SGD, Adam and AdamW on the CPU; such a

@@ -203,9 +203,9 @@ class LearningRule(nn.Module, ABC):
     `updated_buffers` names the buffers, its own and the network's, that a step changes. `own_network` is the type of
     the networks that it trains, where these are not any: such a rule takes neither units nor a head. `stacks` says
     whether it trains stacked networks too, each by itself. `learns_from_last` says that the error is zero but at a
-    batch's last sample. `traceable` says whether torch.compile can follow a step from end to end. `loss` names the
-    label loss, in steps and in validation; None is cross-entropy for class indices and the mean squared error for
-    numbers.
+    batch's last sample. `traceable` says whether torch.compile can follow a step from end to end, `owns_parameters`
+    whether the rule has parameters of its own that learn. `loss` names the label loss, in steps and in validation; None
+    is cross-entropy for class indices and the mean squared error for numbers.
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "batch"
@@ -219,6 +219,7 @@ class LearningRule(nn.Module, ABC):
     stacks: ClassVar[bool] = False
     learns_from_last: ClassVar[bool] = False
     traceable: ClassVar[bool] = True
+    owns_parameters: ClassVar[bool] = False
     updated_buffers: ClassVar[frozenset[str]] = frozenset()
     loss: Loss | None = None
 

@@ -10,7 +10,7 @@ P (N × d)  its classifier         e (m × N)  the classifier's error: softmax -
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -50,6 +50,7 @@ class LayerwiseClassification(LocalRule, LayeredRule):
     """
 
     broadcasts = frozenset({"class_error", "layer_factors"})
+    owns_parameters: ClassVar[bool] = True
 
     def __init__(self, feedback: Literal["exact", "random", "sign"] = "exact", projection: int = 2048):
         super().__init__()

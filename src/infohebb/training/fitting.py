@@ -164,6 +164,8 @@ class Fitting:
         self.stepped = stepped
         self.parameters = list({id(p): p for p in [*state.learner.parameters(), *stepped]}.values())
         self.missing = MissingGradients(state.learner)
+        joined = state.learner.is_compiled and settings.clip_norm is None and not settings.scheduler_per_step
+        self.joined = state.learner.make_step(state.optimizer) if joined else None
 
     def to_the_end(self) -> History:
         """Run all epochs that are still to be done, and return the history."""
@@ -201,7 +203,8 @@ class Fitting:
         state, began = self.state, time.perf_counter()
         state.epoch, state.statistics = state.epoch + 1, Statistics(state.train.sampling.is_stream)
         rates = rates_of(state.optimizer)
-        self.missing.begin_epoch()
+        if self.joined is None:  # else gradients are seen in the first, plain steps of a fit alone
+            self.missing.begin_epoch()
         self._begin_pass()
         for inputs, targets, onset in state.train.training(state.epoch, state.order_seed):
             self._step(inputs, targets, onset=onset)
@@ -228,7 +231,7 @@ class Fitting:
             parameter.grad = None
         torch.clear_autocast_cache()  # an autocast around fit would keep casts of weights from before the last step
         try:
-            step = state.learner.backward(inputs, targets, onset=onset)
+            step = (self.joined or state.learner.backward)(inputs, targets, onset=onset)
         except ValueError as error:
             if LONELY not in str(error):
                 raise
@@ -237,12 +240,13 @@ class Fitting:
             raise MismatchError(
                 f"a batch of {len(targets)} sample, too few for batch norm in train mode; {fix}"
             ) from error
-        if self.settings.clip_norm is not None:
-            clip_grad_norm_(self.stepped, self.settings.clip_norm)
-        state.optimizer.step()
+        if self.joined is None:
+            if self.settings.clip_norm is not None:
+                clip_grad_norm_(self.stepped, self.settings.clip_norm)
+            state.optimizer.step()
         state.step, state.last = state.step + 1, step
         state.statistics.add(step, onset=onset)
-        if not step.waiting:
+        if not step.waiting and (self.joined is None or not self.joined.in_one_graph):
             self.missing.see()
         if state.scheduler is not None and self.settings.scheduler_per_step:
             step_scheduler(state.scheduler)

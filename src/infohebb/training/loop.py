@@ -27,6 +27,7 @@ from infohebb.training.evaluation import home_of, score
 from infohebb.training.optimizers import Schedule, check_step, make_optimizer
 from infohebb.training.plain import goes_by_learner, rule_of_own_network, train_plain
 from infohebb.training.progress import Note, progress_bar
+from infohebb.training.renamed import warn
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import (
     Course,
@@ -70,7 +71,10 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each argument
     "training.epochs": (lambda epochs: is_whole(epochs) and epochs >= 1, "a whole number of at least 1"),
     "training.batch": (is_whole, "a whole number of at least 1"),  # `count_batches` looks at its range
     "training.order": (lambda order: str(order) in ORDERS, "random, balanced, blocked or drifting"),
-    "training.hold": (lambda steps: is_whole(steps) and steps >= 1, "a whole number of time steps, at least 1"),
+    "training.steps_per_sample": (
+        lambda steps: is_whole(steps) and steps >= 1,
+        "a whole number of time steps, at least 1",
+    ),
     "training.order_seed": (
         lambda seed: seed is None or (is_whole(seed) and 0 <= seed < 2**63),
         "a whole number of at least 0, or None",
@@ -127,7 +131,7 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     epochs: int = 10,
     batch: int = 256,
     order: Literal["random", "balanced", "blocked", "drifting"] = "random",
-    hold: int = 1,
+    steps_per_sample: int = 1,
     order_seed: int | None = None,
     epoch_samples: int | None = None,
     optimizer: Mapping[str, Any] | Optimizer | None = None,
@@ -146,50 +150,75 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     checkpoints: Checkpoints | None = None,
     diagnose: Diagnose | None = None,
     progress: bool = True,
+    hold: int | None = None,
 ) -> dict[str, Any]:
     """Train `network` by `rule` on `data`, in place, and return its curves, epoch by epoch.
 
-    `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...) and y (n) labels or (n, d) numbers; a
-    DataSet; or any re-iterable loader of (inputs, targets) tensors.
-    Any nn.Module is trained through a Learner and `fit`: `units` and `head` are those of Learner, `scheduler` is a
-    torch scheduler that steps per epoch, rates are by role as in `Learner.param_groups` ({"lr": {"units": 1e-3, "head":
-    1e-2}}), bf16 is torch.autocast, and curves are those of `fit`, with the test samples' as `test_loss`,
-    `test_accuracy` or `test_error`. What follows about `powers` and `factor_every` is for our own networks.
-    A rule that learns from a stream is given one sample at a time with `batch=1`, or windows of `batch` samples that
-    slide by one, the last sample being the current one, each for `hold` time steps. `order`: "random", or by classes
-    "balanced" (in turn), "blocked" (one after the other) or "drifting" (they come and go); it is drawn anew for each
-    pass from `order_seed`, or from a number that `seed` draws. `epoch_samples` samples (or windows) make an epoch, over
-    the ends of passes; None is one pass.
-    `optimizer`: the keyword arguments of `make_optimizer`, or a torch optimizer over what learns. Rates are multiplied
-    by `factor` after each epoch in `milestones`, and after every `factor_every` training steps, counted over epochs;
-    and by `powers`, such as [[1, 0.95], [16, 0.9]]: in epoch e by 0.95^(e - 1), from epoch 16 on by 0.9^(e - 1).
-    `precision` is that of the blocks' matrix products; `channels_last` has convolutional maps lie in memory pixel by
-    pixel, which is faster and changes rounding only. These and `device` stay the network's afterwards. `compiled` has
-    torch.compile fuse what `learn` does, after a minute or so, and on the CPU with the step of an SGD, Adam or AdamW
-    that is given by name, unless `powers` or `factor_every` change its rates often; it too changes rounding only. On a
-    GPU `cuda_graphs` has it replay a compiled step as one graph.
+    The one-line form of a Learner and `fit`. `data`: (x, y) or (x, y, x_test, y_test) of arrays or tensors, x (n, ...)
+    and y (n) labels or (n, d) numbers; a DataSet; or any re-iterable loader of (inputs, targets) tensors. `units` and
+    `head` are those of Learner, `order`, `order_seed`, `epoch_samples` and `steps_per_sample` those of `fit`. A rule
+    that learns from a stream is given one sample at a time with `batch=1`, or windows of `batch` samples.
+    `optimizer`: name and options, with rates by role as in `Learner.param_groups`, such as {"name": "adam", "lr":
+    {"units": 1e-3, "head": 1e-2}}, or a torch optimizer over what learns; `scheduler` a torch scheduler that steps per
+    epoch. Else rates are multiplied by `factor` after each epoch in `milestones`, or after every `factor_every`
+    training steps, counted over epochs; and by `powers`, such as [[1, 0.95], [16, 0.9]]: in epoch e by 0.95^(e - 1),
+    from epoch 16 on by 0.9^(e - 1).
+    `precision` "bf16" is torch.autocast, but for networks that settle, whose large products it rounds. `channels_last`
+    has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only. `compiled` is
+    `Learner.compile`: each step is one graph, after a minute or so, on the CPU with the step of an SGD, Adam or AdamW
+    unless rates change within epochs; it too changes rounding only. On a GPU `cuda_graphs` has it replayed.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
-    is not part of it); None draws from the caller's. Seeded trainings in several threads take turns, one whole training
-    at a time, with the same bits as alone. With `held_out="validation"` a tenth of the training set is scored and the
-    test set never read. With `checkpoints` training continues from the last whole one to the same bits.
-    `diagnose=Diagnose(Backprop(), every=2)` measures before learning and after every second epoch how each layer's
-    gradient lies to backprop's, on one batch of training samples, not augmented; it changes nothing that is learned.
-    `network` may be several `side_by_side`: what differs between them is then a list of numbers in the curves, of which
-    `split_curves` gives those of one.
-    Curves: `epoch`, `samples` seen since the start, `train_loss`, `train_accuracy` (percent, while learning),
-    `test_accuracy` (or `test_error`, `validation_...`), `seconds`, `learning_rate` by kind as an epoch begins,
-    `objective` by block, and if asked for `alignment`: its own `epoch`, `angle` (degrees) and `norm_ratio` by layer,
-    None where a layer has no gradient; of rules that `watch` their network `watched`, likewise: its own `epoch`, and by
-    measure and layer what they say of some training samples, always the same (of arrays and data sets, not of loaders).
+    is not part of it); None draws from the caller's. Seeded trainings in several threads take turns. With
+    `held_out="validation"` a tenth of the training set is scored and the test set never read. With `checkpoints`
+    training continues from the last whole one to the same bits. `diagnose=Diagnose(Backprop(), every=2)` is
+    `callbacks.Alignment`. Of networks that `stack_networks` has stacked, what differs between them is a list of numbers
+    in the curves, of which `split_curves` gives those of one.
+    Curves are those of `fit`, with the test samples' as `test_loss`, `test_accuracy` or `test_error`, or
+    `validation_...`. Networks of version 1's blocks are trained as they were.
     Raises UsageError for what cannot be right, NonFiniteLossError, DivergenceError with the epoch and the layer of a
     network that runs away or collapses, CheckpointError, NoSpaceError.
     """
     given = locals()
+    if hold is not None:
+        warn("hold", "steps_per_sample")
+        given["steps_per_sample"] = hold
     check_settings(given)
     if goes_by_learner(network, rule):
         return train_plain(given)
-    rule = rule_of_own_network(given)
-    batch, hold = int(batch), int(hold)  # torch splits by no number of numpy
+    return train_blocks(rule_of_own_network(given), **{name: value for name, value in given.items() if name != "rule"})
+
+
+def train_blocks(  # noqa: PLR0913  (as `train`)
+    rule: LearningRule,
+    *,
+    network: Any,
+    data: Data,
+    epochs: int,
+    batch: int,
+    order: str,
+    steps_per_sample: int,
+    order_seed: int | None,
+    epoch_samples: int | None,
+    optimizer: Mapping[str, Any] | Optimizer | None,
+    milestones: Sequence[int],
+    factor: float,
+    powers: Sequence[Sequence[float | int]],
+    factor_every: int | None,
+    precision: str,
+    channels_last: bool,
+    compiled: bool,
+    cuda_graphs: bool,
+    device: str,
+    seed: int | None,
+    held_out: str,
+    checkpoints: Checkpoints | None,
+    diagnose: Diagnose | None,
+    progress: bool,
+    **others: Any,
+) -> dict[str, Any]:
+    """Train a network of blocks, as version 1 does."""
+    del others
+    batch, hold = int(batch), int(steps_per_sample)  # torch splits by no number of numpy
     order_seed, epoch_samples = (number if number is None else int(number) for number in (order_seed, epoch_samples))
     _, dtype = home_of(network)
     data = hold_out_validation(data) if held_out == "validation" else data

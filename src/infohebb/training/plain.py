@@ -1,45 +1,43 @@
 """train on any nn.Module: a Learner and fit, from the settings of `train`."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR
 
-from infohebb.errors import MismatchError, UnknownKeyError, UnknownNameError, WrongTypeError, is_number
+from infohebb.errors import MismatchError, WrongTypeError, is_number
 from infohebb.learner import Learner
+from infohebb.networks import Layered, Settling
+from infohebb.networks.unit import MarksUnits
 from infohebb.rules import base, contract
 from infohebb.training.batches import ArrayBatches, Batches, Home, as_batches, is_loader
 from infohebb.training.callbacks import Alignment, Callback, Checkpoint, Monitor, Progress
 from infohebb.training.callbacks.base import State
-from infohebb.training.compiling import SAME_DRAWS, every_shape_compiled
 from infohebb.training.devices import pick_device
-from infohebb.training.evaluation import home_of, is_plain
+from infohebb.training.evaluation import home_of
 from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer
 from infohebb.training.fitting import Fitting, Settings
-from infohebb.training.optimizers import FUSED, check_options, check_step, optimizer_class
+from infohebb.training.optimizers import FUSED, check_options, check_step, optimizer_class, power_in_force
+from infohebb.training.renamed import renew_roles, warn_of_roles
 from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import hold_out_validation
 from infohebb.training.statistics import History
 from infohebb.training.wording import cut, short
 
-REFUSED = {  # settings of `train` that networks of version 1 alone have: their default, and what to do instead
-    "powers": ((), "infohebb.fit with scheduler=torch.optim.lr_scheduler.ExponentialLR"),
-    "factor_every": (None, "infohebb.fit with a StepLR as scheduler and scheduler_per='step'"),
-    "cuda_graphs": (False, "compiled=True alone"),
-}
 NEW = ("units", "head", "scheduler")  # settings that only a Learner has
 
 
 def goes_by_learner(network: object, rule: object) -> bool:
-    """Whether `train` makes a Learner: the network is a plain module, and the rule works on any."""
-    if not isinstance(network, nn.Module) or not isinstance(rule, contract.LearningRule) or not is_plain(network):
+    """Whether `train` makes a Learner: for all but networks of version 1's blocks."""
+    by_rule = isinstance(rule, contract.LearningRule)
+    if not isinstance(network, nn.Module) or not by_rule or isinstance(network, Layered):
         return False
-    return not (isinstance(rule, base.LearningRule) and isinstance(network, rule.network_type))
+    return not isinstance(rule, base.LearningRule) or not isinstance(network, Settling) or rule.own_network is not None
 
 
 def rule_of_own_network(given: Mapping[str, Any]) -> base.LearningRule:
@@ -65,15 +63,15 @@ def train_plain(given: Mapping[str, Any]) -> History:
 
     Raises MismatchError for a setting that it does not have, and the errors of Learner and `fit`.
     """
-    network, where = given["network"], pick_device(given["device"])
-    refuse_old_settings(given)
+    network, rule, where = given["network"], given["rule"], pick_device(given["device"])
+    check_computing(given, where)
     network.to(where)
     _, dtype = home_of(network)
     train, held_out = split_held_out(given["data"], given["held_out"])
-    rule, home = given["rule"], Home(where, dtype)
-    asked = [given[name] for name in ("order", "order_seed", "epoch_samples", "hold")]
+    home = Home(where, dtype)
+    asked = [given[name] for name in ("order", "order_seed", "epoch_samples", "steps_per_sample")]
     sampling = SamplingConfig.of_rule(rule, *asked)
-    size = batch_size(rule, given["batch"], sampling.steps_per_sample, loader=is_loader(train), name="hold")
+    size = batch_size(rule, given["batch"], sampling.steps_per_sample, loader=is_loader(train))
     batches = as_batches(train, size, home, sampling=sampling)
     check_several_classes(batches)
     size = BATCH if sampling.is_stream else size
@@ -87,23 +85,36 @@ def train_plain(given: Mapping[str, Any]) -> History:
         if given["channels_last"]:
             learner.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if given["compiled"]:
-            learner.compile(dynamic=False, options=SAME_DRAWS)
-            stack.enter_context(every_shape_compiled(network))
-        if given["precision"] == "bf16":
+            learner.compile(cuda_graphs=given["cuda_graphs"])
+            stack.enter_context(compiler_there())
+        if isinstance(network, Settling):
+            network.precision = given["precision"]
+        elif given["precision"] == "bf16":
             stack.enter_context(torch.autocast(where.type, torch.bfloat16))
         optimizer = make_optimizer_for(learner, given["optimizer"], given["scheduler"])
         scheduler = make_scheduler(given, optimizer)
         state = State(learner, optimizer, scheduler, int(given["epochs"]), batches, make_callbacks(given, learner))
-        return Fitting(state, Settings(scored=given["held_out"]), scored).to_the_end()
+        settings = Settings(scheduler_per_step=bool(given["factor_every"]), scored=given["held_out"])
+        return Fitting(state, settings, scored).to_the_end()
 
 
-def refuse_old_settings(given: Mapping[str, Any]) -> None:
-    """Raise MismatchError for a setting that only networks of version 1 have."""
-    network = type(given["network"]).__name__
-    for name, (default, instead) in REFUSED.items():
-        value = given[name]
-        if value != default and (value or default):
-            raise MismatchError(f"{name}={short(value, 60)} does not apply to a {network}; use {instead}")
+def check_computing(given: Mapping[str, Any], where: torch.device) -> None:
+    """Raise MismatchError for ways of computing that do not go together."""
+    if given["cuda_graphs"] and not (given["compiled"] and where.type == "cuda"):
+        raise MismatchError(f"cuda_graphs replays compiled steps on a GPU: give compiled = true, and cuda, not {where}")
+
+
+@contextlib.contextmanager
+def compiler_there() -> Iterator[None]:
+    """Raise MismatchError where torch finds no C++ compiler."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "InvalidCxxCompiler" in str(error):
+            raise MismatchError(
+                "compiled = true, and torch finds no C++ compiler: install g++, name one by CXX, or leave it out"
+            ) from error
+        raise
 
 
 def split_held_out(data: Any, held_out: str) -> tuple[Any, Any]:
@@ -118,8 +129,10 @@ def split_held_out(data: Any, held_out: str) -> tuple[Any, Any]:
 
 def make_learner(given: Mapping[str, Any], batches: Batches) -> Learner:
     """Return the learner; rules that need shapes learn them from training samples, where those are arrays."""
-    example = batches.sample(2)[0] if isinstance(batches, ArrayBatches) else None
-    return Learner(given["network"], given["rule"], given["units"], given["head"], example=example)
+    network: nn.Module = given["network"]
+    of_any = given["rule"].own_network is None and not isinstance(network, MarksUnits)
+    example = batches.sample(2)[0] if isinstance(batches, ArrayBatches) and of_any else None
+    return Learner(network, given["rule"], given["units"], given["head"], example=example)
 
 
 def make_optimizer_for(learner: Learner, asked: Any, scheduler: Any) -> Optimizer:
@@ -129,7 +142,10 @@ def make_optimizer_for(learner: Learner, asked: Any, scheduler: Any) -> Optimize
     """
     if isinstance(asked, Optimizer) or (asked is None and scheduler is not None):
         return choose_optimizer(learner, asked, scheduler)
-    return named_optimizer(learner, **({"name": "sgd", "lr": 0.1, "momentum": 0.9} if asked is None else asked))
+    if asked is None:
+        return named_optimizer(learner, "sgd", lr=0.1, momentum=0.9)
+    warn_of_roles(learner.rule, asked)
+    return named_optimizer(learner, **renew_roles(learner.rule, asked))
 
 
 def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Optimizer:
@@ -153,24 +169,13 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
             raise WrongTypeError(f"optimizer.{option} is {given!r}; it must be a number of at least 0")
         elif given is None:
             options.pop(option, None)
-    groups = _groups(learner, values)
+    groups = learner.param_groups(**values)
     if name.lower() in FUSED and not {"foreach", "differentiable"} & options.keys():
         options.setdefault("fused", True)
     try:
         return kind(groups, **options)
     except (ValueError, TypeError, RuntimeError) as error:
         raise WrongTypeError(f"optimizer: {kind.__name__} says: {error}") from error
-
-
-def _groups(learner: Learner, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the learner's groups; the roles that rules of version 1 have are refused with those to use instead."""
-    try:
-        return learner.param_groups(**values)
-    except UnknownNameError as error:
-        old = next((role for role in ("local", "readout") if role in values and repr(role) in str(error)), None)
-        if old is None:
-            raise
-        raise UnknownKeyError(f"optimizer: a plain module has no role {old!r}; use units and head") from error
 
 
 def _check_numbers(place: str, role: Any, value: Any) -> None:
@@ -198,13 +203,43 @@ def _joined(place: str, before: Any, option: str, value: Any) -> Any:
     return {**(before or {}), option: value}
 
 
+class EpochFactor:
+    """What rates are multiplied by after so many epochs: `factor` per milestone passed, and d^epochs by `powers`."""
+
+    def __init__(self, milestones: Sequence[int], factor: float, powers: Sequence[Sequence[float | int]]):
+        self.milestones, self.factor = [int(each) for each in milestones], float(factor)
+        self.powers = [[int(first), float(base)] for first, base in powers]
+
+    def __call__(self, epochs: int) -> float:
+        """Return the factor of the epoch that follows so many."""
+        passed = sum(epochs + 1 > milestone for milestone in self.milestones)
+        return self.factor**passed * power_in_force(self.powers, epochs + 1)
+
+
+class StepFactor:
+    """What rates are multiplied by after so many steps: `factor` for every `steps` of them."""
+
+    def __init__(self, steps: int, factor: float):
+        self.steps, self.factor = int(steps), float(factor)
+
+    def __call__(self, steps: int) -> float:
+        """Return the factor of the step that follows so many."""
+        return self.factor ** (steps // self.steps)
+
+
 def make_scheduler(given: Mapping[str, Any], optimizer: Optimizer) -> Any:
-    """Return the scheduler given, or one for the milestones.  Raises MismatchError for both."""
-    milestones, scheduler = list(given["milestones"]), given["scheduler"]
-    if milestones and scheduler is not None:
-        raise MismatchError(f"milestones={milestones} and a scheduler both set learning rates; give one of them")
-    check_scheduler(scheduler, "epoch", optimizer)
-    return MultiStepLR(optimizer, milestones, float(given["factor"])) if milestones else scheduler
+    """Return the scheduler given, or one for milestones, powers or factor_every.  Raises MismatchError for several."""
+    by_epoch = [name for name in ("milestones", "powers") if list(given[name])]
+    by_step = ["factor_every"] if given["factor_every"] else []
+    asked = [*by_epoch, *by_step, *([] if given["scheduler"] is None else ["scheduler"])]
+    if len(asked) > 1 and asked != by_epoch:
+        raise MismatchError(f"{' and '.join(asked)} both set learning rates; give one of them")
+    check_scheduler(given["scheduler"], "epoch", optimizer)
+    if by_step:
+        return LambdaLR(optimizer, StepFactor(given["factor_every"], given["factor"]))
+    if by_epoch:
+        return LambdaLR(optimizer, EpochFactor(given["milestones"], given["factor"], given["powers"]))
+    return given["scheduler"]
 
 
 def make_callbacks(given: Mapping[str, Any], learner: Learner) -> list[Callback]:
@@ -215,7 +250,8 @@ def make_callbacks(given: Mapping[str, Any], learner: Learner) -> list[Callback]
     if type(learner.rule).monitor is not contract.LearningRule.monitor:
         callbacks.append(Monitor())
     if given["checkpoints"] is not None:
-        names = ("batch", "milestones", "factor", "precision", "channels_last", "compiled", "seed")
+        names = ("batch", "milestones", "factor", "powers", "factor_every", "precision", "channels_last", "compiled")
+        names += ("cuda_graphs", "seed")
         settings = {name: given[name] for name in names}
         callbacks.append(Checkpoint(given["checkpoints"].folder, config={**given["checkpoints"].config, **settings}))
     return [*callbacks, Progress()] if given["progress"] else callbacks
