@@ -23,26 +23,21 @@ from infohebb.errors import (
 )
 from infohebb.experiments.recipe import recipe_error
 from infohebb.experiments.studies import STUDIES, Findings
-from infohebb.networks import (
-    MLP,
-    ConvNet,
-    CorInfoMaxNetwork,
-    DivisiveNorm,
-    EquilibriumNetwork,
-    Layered,
-    LeakyMLP,
-    PredictiveCodingNetwork,
-    Settling,
-    side_by_side,
-)
-from infohebb.rules import LearningRule
-from infohebb.rules.layered import Loss
+from infohebb.learner import Learner
+from infohebb.networks import CorInfoMaxNetwork, EquilibriumNetwork, PredictiveCodingNetwork, Settling
+from infohebb.networks.plain import MLP, ConvNet, DivisiveNorm, LeakyMLP, stack_networks
+from infohebb.networks.plain.layered import LayeredNetwork
+from infohebb.rules.contract import LearningRule, Loss
 from infohebb.training.checkpoint import load_weights, read_config
 from infohebb.training.diagnose import Diagnose
-from infohebb.training.loop import check_presentation, train
-from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class, per_kind
+from infohebb.training.loop import train
+from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class
+from infohebb.training.plain import named_optimizer
+from infohebb.training.renamed import renew_config
+from infohebb.training.sampling import batch_size
+from infohebb.training.seeding import seeded
 
-Network = Layered | Settling
+Network = LayeredNetwork | Settling
 NETWORKS: dict[str, type[nn.Module]] = {
     "mlp": MLP,
     "convnet": ConvNet,
@@ -56,7 +51,7 @@ SHAPES = {
     **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (1, 28, 28)),
 }
 TRAINING = ("epochs", "batch", "milestones", "factor", "precision", "channels_last", "compiled", "cuda_graphs")
-TRAINING += ("powers", "factor_every", "order", "hold", "order_seed", "epoch_samples", "side_by_side")
+TRAINING += ("powers", "factor_every", "order", "steps_per_sample", "order_seed", "epoch_samples", "stacked")
 PREPARATION = ("mean", "std", "augment")
 OPTIMIZER = ("name", "lr", "weight_decay")
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # not nn.Module's *args, **kwargs
@@ -153,41 +148,52 @@ def check_config(config: Mapping[str, Any]) -> None:
     make, _ = _network(config, [1], 2)
     _rule(config)
     given = dict(config["training"])
-    together = given.pop("side_by_side", False)
+    stacked = given.pop("stacked", False)
     check_arguments("training", train, given, only=TRAINING)
-    check_arguments("training", _together, {"side_by_side": together})
+    check_arguments("training", _stacking, {"stacked": stacked})
     training = _training(config)
-    check_presentation(build_rule(config), training["batch"], training["hold"])
-    if together and training["order_seed"] is None:
-        raise RecipeError("networks side by side share the order of their samples: give training.order_seed")
+    with naming("training"):
+        batch_size(build_rule(config), training["batch"], training["steps_per_sample"], loader=False)
+    if stacked and training["order_seed"] is None:
+        raise RecipeError("stacked networks share the order of their samples: give training.order_seed")
     optimizer = {"name": "sgd", **config["optimizer"]}
     named = {key: optimizer.pop(key) for key in OPTIMIZER if key in optimizer}
     check_arguments("optimizer", make_optimizer, named, only=OPTIMIZER)
     check_options(optimizer_class(named.pop("name")), optimizer)
     shape = SHAPES.get(config["data"].get("name", "")) or ([1] if make is MLP else None)
     if shape is not None:  # else it is known when the data are read
-        _check_fit(config, shape, named)
+        _check_fit(config, shape)
 
 
-def _together(side_by_side: bool = False) -> None:
+def _stacking(stacked: bool = False) -> None:
     """What a recipe's training section may say beside the arguments of `train`."""
 
 
-def _beside(network: Network) -> Network:
+def _stacked(network: Network) -> Network:
     if isinstance(network, Settling):
-        raise RecipeError(f"training.side_by_side: a {type(network).__name__} stands alone; leave it out")
-    return side_by_side([network])
+        raise RecipeError(f"training.stacked: a {type(network).__name__} is trained one at a time; leave it out")
+    return stack_networks([network])
 
 
-def _check_fit(config: Mapping[str, Any], shape: Sequence[int], rates: Mapping[str, Any]) -> None:
-    """Hold a rule, and the rates of its kinds of parameters, against a network of shapes without numbers."""
+def _check_fit(config: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Hold a rule, and the rates of its roles, against a network of shapes without numbers."""
     with torch.device("meta"):
         network = build_network(config, shape, 2)
-        network = _beside(network) if config["training"].get("side_by_side") else network
-    rule = build_rule(config)
-    rule.attach(network)
-    for option, value in rates.items():
-        per_kind(option, value, rule.groups(network))
+        network = _stacked(network) if config["training"].get("stacked") else network
+    with seeded(0):  # what the rule draws
+        learner = Learner(network, build_rule(config))
+    named_optimizer(learner, **{"name": "sgd", **config["optimizer"]})
+
+
+def renewed(config: Mapping[str, Any], *, tell: bool = False) -> dict[str, Any]:
+    """Return the sections of a recipe or a record by the names of now; with `tell` old names get a warning.
+
+    A rule that does not exist leaves them as they are, for `check_config` to name.
+    """
+    rule = rules.registry().get(str(config.get("rule", {}).get("name", "KernelizedBottleneck")))
+    if rule is None or not issubclass(rule, LearningRule) or "study" in config:
+        return dict(config)
+    return renew_config(config, rule(), tell=tell)
 
 
 def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -214,7 +220,7 @@ def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _training(config: Mapping[str, Any]) -> dict[str, Any]:
     """The training section with every default written out."""
     defaults = {key: value for key, value in _defaults(train, {}).items() if key in TRAINING}
-    return {**defaults, "side_by_side": False, **config["training"]}
+    return {**defaults, "stacked": False, **config["training"]}
 
 
 def _defaults(make: Callable[..., Any], given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
@@ -247,7 +253,8 @@ def load_network(checkpoint: str | Path, network: Network | None = None) -> Netw
             raise CorruptFileError(f"the config of {folder} does not say which network it holds") from error
     load_weights(folder, network)
     settings = config.get("training") or config.get("settings") or {}
-    network.precision = settings.get("precision", "fp32")
+    if isinstance(network, Settling):
+        network.precision = settings.get("precision", "fp32")
     return network
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from infohebb.experiments.pictures import Samples
 from infohebb.functional.settling_objective import hidden_objective, output_objective
 from infohebb.networks import CorInfoMaxNetwork
-from infohebb.rules import CorInfoMax, LearningRule
+from infohebb.rules import CorInfoMax
+from infohebb.rules.contract import LearningRule
 
 PARTS = "basal", "apical", "soma", "rate"
 FEW = 3  # neurons of each layer
@@ -34,7 +35,7 @@ def follow(network: nn.Module, rule: LearningRule, samples: Samples) -> Phases |
     """
     if not isinstance(network, CorInfoMaxNetwork) or not isinstance(rule, CorInfoMax):
         return None
-    rule.attach(network)
+    rule.setup_model(network)
     x, target = network.receive(samples.inputs[:1]), samples.targets[:1]
     continuous = target.is_floating_point()
     wanted = (target if continuous else rule.encode_targets(target, network.outputs, x.dtype)).to(x)

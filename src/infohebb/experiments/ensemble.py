@@ -1,4 +1,4 @@
-"""The seeds of a row side by side: each network built from its own seed, all trained as one, a record for each."""
+"""The seeds of a row, stacked: each network built from its own seed, all trained as one, a record for each."""
 
 import shutil
 import zlib
@@ -9,10 +9,10 @@ from infohebb.errors import UsageError
 from infohebb.experiments.build import build_network, build_rule
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import final_scores, prepare, train_words
-from infohebb.experiments.pictures import Samples, count_blocks
+from infohebb.experiments.pictures import Samples, count_units
 from infohebb.experiments.record import Record
 from infohebb.files import write_arrays
-from infohebb.networks import alone, side_by_side
+from infohebb.networks.plain import stack_networks, unstack
 from infohebb.training.checkpoint import save_weights
 from infohebb.training.devices import device_name, peak_memory, reset_peak_memory
 from infohebb.training.epoch import split_curves
@@ -32,13 +32,13 @@ def measure_together(jobs: Sequence[Job], options: Options) -> list[Record]:
     ground = prepare(first, options)
     device, data = ground.device, ground.data
     if data.augment is not None:
-        raise UsageError(f"{data.name} is augmented, for each seed otherwise; leave out training.side_by_side")
+        raise UsageError(f"{data.name} is augmented, for each seed otherwise; leave out training.stacked")
     networks = []
     for seed in seeds:
         with seeded(seed, device):
             networks.append(build_network(first.config, data.input_shape, data.outputs).to(device))
-    together = side_by_side(networks)
-    samples = Samples(data, count_blocks(together))
+    together = stack_networks(networks)
+    samples = Samples(data, count_units(together))
     before = [samples.grams(network, "before") for network in networks[:PICTURED]]
     del networks
     reset_peak_memory(device)
@@ -58,7 +58,7 @@ def measure_together(jobs: Sequence[Job], options: Options) -> list[Record]:
     final = final_scores(together, data, curves, ground.held_out)
     records = []
     for place, job in enumerate(jobs):
-        network = alone(together, place)
+        network = unstack(together, place)
         if place < PICTURED:
             grams = {**before[place], **samples.grams(network, "after")}
             write_arrays(job.path.with_suffix(".npz"), {"labels": samples.labels, **grams})

@@ -53,9 +53,9 @@ class Job:
         return "study" in self.config
 
     @property
-    def is_together(self) -> bool:
+    def is_stacked(self) -> bool:
         """Whether its network is trained beside those of the other seeds."""
-        return bool(self.config.get("training", {}).get("side_by_side"))
+        return bool(self.config.get("training", {}).get("stacked"))
 
     @property
     def title(self) -> str:

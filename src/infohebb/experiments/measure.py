@@ -11,7 +11,7 @@ from infohebb.data import DataSet
 from infohebb.experiments.build import build_data, build_diagnosis, build_network, build_rule, resolved
 from infohebb.experiments.compartments import compartment_arrays, follow
 from infohebb.experiments.job import Job, Options, checkpoints
-from infohebb.experiments.pictures import Samples, count_blocks
+from infohebb.experiments.pictures import Samples, count_units
 from infohebb.experiments.provenance import commit, versions
 from infohebb.experiments.record import Record
 from infohebb.files import write_arrays
@@ -57,7 +57,7 @@ def measure(job: Job, options: Options) -> Record:
     with seeded(job.seed, device):
         network = build_network(job.config, data.input_shape, data.outputs).to(device)
         rule = build_rule(job.config)
-        samples = Samples(data, count_blocks(network))
+        samples = Samples(data, count_units(network))
         arrays = {"labels": samples.labels, **samples.grams(network, "before")}
         before = follow(network, rule, samples)
         reset_peak_memory(device)
@@ -90,7 +90,7 @@ def measure(job: Job, options: Options) -> Record:
 
 def train_words(job: Job) -> dict[str, Any]:
     """The job's training section, as far as it is `train`'s."""
-    return {key: value for key, value in job.config["training"].items() if key != "side_by_side"}
+    return {key: value for key, value in job.config["training"].items() if key != "stacked"}
 
 
 def final_scores(network: Any, data: DataSet, curves: dict[str, Any], held_out: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pictures' raw material: Gram matrices of each block or layer, samples sorted by class."""
+"""Raw material of figures: Gram matrices of each layer, samples sorted by class."""
 
 from collections.abc import Iterator
 
@@ -8,34 +8,37 @@ from torch import Tensor, nn
 
 from infohebb.data import DataSet
 from infohebb.functional.kernels import cosine_gram
-from infohebb.networks import CorInfoMaxNetwork, Layered
+from infohebb.learner import Learner
+from infohebb.networks import CorInfoMaxNetwork
 from infohebb.networks.corinfomax import Presented
+from infohebb.networks.plain.layered import LayeredNetwork
+from infohebb.rules import Backprop
 
 BYTES = 150_000  # for all matrices of one run
 
 
-def count_blocks(network: nn.Module) -> int:
-    """How many blocks there are pictures of, or layers that settle."""
+def count_units(network: nn.Module) -> int:
+    """How many layers have Gram matrices: units, or layers that settle."""
     if isinstance(network, CorInfoMaxNetwork):
         return len(network.layers)
-    return len(list(network.named_blocks())) if isinstance(network, Layered) else 0
+    return len(network.layers) if isinstance(network, LayeredNetwork) else 0
 
 
 class Samples:
     """A few held-out samples, the same number of each class, sorted by class."""
 
-    def __init__(self, data: DataSet, blocks: int):
+    def __init__(self, data: DataSet, units: int):
         split = data.test or data.train
-        most = int((BYTES / (2 * 2 * max(blocks, 1))) ** 0.5)
+        most = int((BYTES / (2 * 2 * max(units, 1))) ** 0.5)
         self.labels, index = _sorted_by_class(split.targets.cpu(), data.classes, min(100, most))
         index = index.to(split.inputs.device)
         self.inputs, self.targets = data.normalise(split.inputs[index]).float(), split.targets[index]
 
     def grams(self, network: nn.Module, when: str) -> dict[str, np.ndarray]:
-        """Cosine similarities of each block's activity, minus its mean over samples: (k × k), half precision.
+        """Cosine similarities of each layer's activity, minus its mean over samples: (k × k), half precision.
 
-        Of neurons with compartments it is that of each layer's rates at rest. Nothing of any other network without
-        blocks, nor of several side by side.
+        Of neurons with compartments it is that of each layer's rates at rest. Nothing of any other network that
+        settles, nor of stacked ones.
         """
         found = {}
         with torch.no_grad():
@@ -51,10 +54,9 @@ def _activities(network: nn.Module, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         shown = Presented(network, network.receive(x))
         names = [name for name, _ in network.named_layers()]
         yield from zip(names, network.split(shown.settle(network.steps)), strict=True)
-    elif isinstance(network, Layered) and network.networks is None:
-        for position, (_, block) in enumerate(network.named_blocks(), 1):
-            yield f"block{position}", block.respond(x).activity.flatten(1).float()
-            x = block(x)
+    elif isinstance(network, LayeredNetwork) and network.stacked is None:
+        for name, activity in Learner(network, Backprop()).activities(x).items():
+            yield name, activity.flatten(1).float()
 
 
 def _sorted_by_class(targets: Tensor, classes: int | None, most: int) -> tuple[np.ndarray, Tensor]:

@@ -16,7 +16,7 @@ from infohebb.errors import (
     UsageError,
     WrongTypeError,
 )
-from infohebb.experiments.build import check_config, resolved
+from infohebb.experiments.build import check_config, renewed, resolved
 from infohebb.experiments.ensemble import drop_shared, measure_together
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
@@ -26,7 +26,7 @@ from infohebb.experiments.study import conduct
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
 
-HOW = ("precision", "channels_last", "compiled", "cuda_graphs", "side_by_side")  # it is computed, not what
+HOW = ("precision", "channels_last", "compiled", "cuda_graphs", "stacked")  # it is computed, not what
 HOW_COMPUTED = tuple(f"training.{word}=" for word in HOW)
 
 
@@ -40,7 +40,7 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
         title = row.name
         published, sd = (None, None) if changed else (row.published, row.published_sd)
         with _naming(f"{name} {title}"):
-            config = override(recipe.config(row), options.settings)
+            config = renewed(override(recipe.config(row), options.settings), tell=True)
             if "study" in config and (options.arrays is not None or options.diagnose is not None):
                 word = "--diagnose" if options.arrays is None else "--data"
                 raise UsageError(f"a study trains no network, and takes no {word}; choose other rows by --only")
@@ -107,17 +107,17 @@ def run_recipe(name: str, recipe: Recipe, options: Options) -> Outcome:
 
 
 def _together(each: Iterable[Job], options: Options) -> Iterator[list[Job]]:
-    """Jobs that are run at once: one, or all seeds of a row whose networks stand side by side and have no record yet.
+    """Jobs that are run at once: one, or all seeds of a row whose networks are stacked and have no record yet.
 
     Raises UsageError when those are to be diagnosed.
     """
     for row, of_row in itertools.groupby(each, key=lambda job: job.row):
         listed = list(of_row)
-        if not listed[0].is_together:
+        if not listed[0].is_stacked:
             yield from ([job] for job in listed)
             continue
         if options.diagnose is not None:
-            raise UsageError(f"{row}: networks side by side are not diagnosed; set training.side_by_side=false")
+            raise UsageError(f"{row}: stacked networks are not diagnosed; set training.stacked=false")
         yield from ([job] for job in listed if job.path.exists())
         missing = [job for job in listed if not job.path.exists()]
         if missing:
@@ -125,8 +125,8 @@ def _together(each: Iterable[Job], options: Options) -> Iterator[list[Job]]:
 
 
 def run_together(jobs: Sequence[Job], options: Options) -> list[Record]:
-    """A job by itself, or networks side by side: from their last checkpoint, or from the start."""
-    if jobs[0].path.exists() or not jobs[0].is_together:
+    """A job by itself, or stacked networks: from their last checkpoint, or from the start."""
+    if jobs[0].path.exists() or not jobs[0].is_stacked:
         return [run_job(job, options) for job in jobs]
     with contextlib.ExitStack() as inside:
         inside.enter_context(_naming(jobs[0].title))
@@ -176,7 +176,7 @@ def _naming(title: str) -> Iterator[None]:
 
 def same_config(record: Record, job: Job) -> Record:
     """The record.  Raises RecordConflictError unless it was made with the job's configuration."""
-    old, new = resolved(record.config), resolved(job.config)
+    old, new = resolved(renewed(record.config)), resolved(job.config)
     for section, wanted in new.items():
         before = old.get(section, {})
         for key in sorted((set(wanted) | set(before)) - ({"path"} if "md5" in wanted else set())):

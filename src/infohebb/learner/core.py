@@ -292,14 +292,14 @@ class Learner(nn.Module):
                 "each learner a rule of its own"
             )
 
-    def record(self, inputs: Any, targets: Tensor) -> dict[str, LayerRecord]:
+    def record(self, inputs: Any, targets: Tensor, *, onset: bool = True) -> dict[str, LayerRecord]:
         """Return for each weight layer of units and head its input, the error at its output and the rule's factors.
 
         By the layer's name in the model. Works on a copy: gradients, buffers and random state stay as they are.
         """
         devices = {p.device for p in self.parameters() if p.device.type == "cuda"}
         with restored_random_state(sorted(devices, key=str)):
-            return record_step(copied(self)._plan, inputs, targets)
+            return record_step(copied(self)._plan, inputs, targets, onset=onset)
 
     @property
     def is_compiled(self) -> bool:

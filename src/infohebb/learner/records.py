@@ -43,7 +43,7 @@ class LayerRecord(NamedTuple):
 RECORDED = (nn.Linear, nn.modules.conv._ConvNd)
 
 
-def record_step(plan: Plan, inputs: Any, targets: Tensor) -> dict[str, LayerRecord]:
+def record_step(plan: Plan, inputs: Any, targets: Tensor, *, onset: bool = True) -> dict[str, LayerRecord]:
     """Run one step of a plan that nobody else uses, and return a record for each Linear and convolution in it."""
     sender, received = Recording(), {}
     rows, owners = check_inputs(plan, inputs, targets), _owners(plan)
@@ -59,12 +59,15 @@ def record_step(plan: Plan, inputs: Any, targets: Tensor) -> dict[str, LayerReco
             if isinstance(module, RECORDED) and name in owners:
                 received[name] = []
                 handles.append(module.register_forward_hook(_keeping(name, received, sender)))
-        plan.rule.backward(Pass(plan, inputs, len(targets), sender), rows, targets)
+        plan.rule.backward(Pass(plan, inputs, len(targets), sender, onset=onset), rows, targets)
     finally:
         for handle in handles:
             handle.remove()
     records = {name: _record(name, owners[name], received, sender) for name in received if received[name]}
-    given = {name: LayerRecord(pre, None, error, owners.get(name), None) for name, (pre, error) in sender.given.items()}
+    given = {
+        name: LayerRecord(pre, None, error, owners.get(name), next(iter(sender.units.get(name, [])), None))
+        for name, (pre, error) in sender.given.items()
+    }
     return {**records, **given}
 
 

@@ -234,8 +234,18 @@ class TracedPass:
             if sendable is output and parameters:
                 fill(parameters, output, error)
 
-    def give(self, layer: str, pre: Tensor, error: Tensor, *, bias: bool = True, precision: Precision = "fp32") -> None:
+    def give(
+        self,
+        layer: str,
+        pre: Tensor,
+        error: Tensor,
+        *,
+        local: LocalError | None = None,
+        bias: bool = True,
+        precision: Precision = "fp32",
+    ) -> None:
         """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
+        del local
         for name, parameter in self.model.get_submodule(layer).named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue

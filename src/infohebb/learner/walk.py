@@ -154,10 +154,21 @@ class Pass:
             for handle in handles:
                 handle.remove()
 
-    def give(self, layer: str, pre: Tensor, error: Tensor, *, bias: bool = True, precision: Precision = "fp32") -> None:
+    def give(
+        self,
+        layer: str,
+        pre: Tensor,
+        error: Tensor,
+        *,
+        local: LocalError | None = None,
+        bias: bool = True,
+        precision: Precision = "fp32",
+    ) -> None:
         """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
         module = self.model.get_submodule(layer)
         self.sender.see(layer, pre, error)
+        if local is not None:
+            self.sender.note(layer, local)
         for name, parameter in module._parameters.items():
             if parameter is None or not parameter.requires_grad:
                 continue

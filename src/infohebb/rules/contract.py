@@ -183,11 +183,21 @@ class Walk(Protocol):
         """
         ...
 
-    def give(self, layer: str, pre: Tensor, error: Tensor, *, bias: bool = True, precision: Precision = "fp32") -> None:
+    def give(
+        self,
+        layer: str,
+        pre: Tensor,
+        error: Tensor,
+        *,
+        local: LocalError | None = None,
+        bias: bool = True,
+        precision: Precision = "fp32",
+    ) -> None:
         """Fill the gradients of the weight layer of that name: error × pre, summed over rows, and for its bias error.
 
         `pre` (rows × inputs) is what it received, `error` (rows × outputs) the error at its output; of stacked
-        networks both have the networks first. Without `bias` that one's gradient is zero.
+        networks both have the networks first. `local` holds the factors of that error, for `Learner.record`. Without
+        `bias` that one's gradient is zero.
         """
         ...
 

@@ -30,7 +30,7 @@ from infohebb.networks.unit import Unit
 from infohebb.rules import contract
 from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, right_answers
 from infohebb.rules.circuit import Cells, Circuit, TeachingCell, follow
-from infohebb.rules.contract import Locality, Neurons, Step, Walk, label_loss
+from infohebb.rules.contract import LocalError, Locality, Neurons, Step, Walk, label_loss
 from infohebb.rules.grouped import GroupedRule, Grouping
 from infohebb.rules.layered import LocalStep, assign_gradient, block_signals, check_fit, readout_signals, synaptic_step
 
@@ -242,7 +242,8 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
                 cells = synapses.circuit(heard.signal, time.teaching, time.share)
                 rows = rows_of(SIGNALS[self.form](synapses, heard, cells))
                 error = plasticity.modulate(rows.third_factor, rows.post)
-                walk.give(neurons.layer, rows.pre, error, bias=self.form != "mean_activity")
+                local = LocalError(rows.third_factor, rows.post, error)
+                walk.give(neurons.layer, rows.pre, error, local=local, bias=self.form != "mean_activity")
             if time.kept:
                 synapses.remember(heard, time.kept)
             return None if unit.divisive_norm is None else heard.output

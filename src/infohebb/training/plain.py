@@ -1,6 +1,7 @@
 """train on any nn.Module: a Learner and fit, from the settings of `train`."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -157,6 +158,7 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
     check_step(kind)
     check_options(kind, options)
     values: dict[str, Any] = {}
+    by_role = [option for option in ("lr", "weight_decay") if isinstance(options.get(option), Mapping)]
     for option in ("lr", "weight_decay"):
         given = options.get(option)
         if isinstance(given, Mapping):
@@ -170,6 +172,10 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
         elif given is None:
             options.pop(option, None)
     groups = learner.param_groups(**values)
+    for group, option in itertools.product(groups, by_role):
+        if option not in group:
+            role = group["role"]
+            raise WrongTypeError(f"optimizer.{option} gives no number for the {role!r} parameters of this rule")
     if name.lower() in FUSED and not {"foreach", "differentiable"} & options.keys():
         options.setdefault("fused", True)
     try:

@@ -47,6 +47,21 @@ def warn_of_roles(rule: LearningRule, options: Mapping[str, Any], place: str = "
                 warn(f"{place}.{option}.{role}", spelled)
 
 
+def renew_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = False) -> dict[str, Any]:
+    """Return a recipe's sections, or a record's, with the names of now; with `tell` old ones get a warning."""
+    training, optimizer = dict(config.get("training", {})), config.get("optimizer", {})
+    for old, new in TRAINING.items():
+        if old in training:
+            if tell:
+                warn(f"training.{old}", f"training.{new}")
+            value = training.pop(old)
+            training.setdefault(new, value)
+    if tell:
+        warn_of_roles(rule, optimizer)
+    renewed = {**config, "training": training} if "training" in config else dict(config)
+    return {**renewed, "optimizer": renew_roles(rule, optimizer)} if "optimizer" in config else renewed
+
+
 def warn(old: str, new: str) -> None:
     """Warn of an old name."""
     warnings.warn(f"{old} is now {new}; the old name goes in version 0.3", FutureWarning, stacklevel=4)

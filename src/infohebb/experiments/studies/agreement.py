@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from infohebb.errors import MismatchError
-from infohebb.networks import MLP
+from infohebb.learner import Learner
+from infohebb.networks.plain import MLP
 from infohebb.rules import KernelizedBottleneck, KernelizedBottleneckOnline
 from infohebb.training.seeding import seeded
 
@@ -20,16 +21,22 @@ POINTS, CLASSES, FEATURES, NEURONS = 40, 4, 12, 32
 SIGMA = {True: 0.3, False: 3.0}  # grouped, plain
 GROUPED: dict[str, Any] = {"groups": 8, "power": 0.8, "delta": 1.0}
 WITH_TRACES = ("mean_activity", "trace")
+LAYER = "layers.0.activity.linear"
 HOLD, SHOWN = 8, 6  # time steps of a stimulus where there are traces, and stimuli of which time steps are shown
 
 
 class World(NamedTuple):
-    """A network of one block, its points and labels, and minus the batch rule's update of the block."""
+    """A network of one layer, its points and labels, and minus the batch rule's update of its weight."""
 
     network: MLP
     inputs: Tensor
     labels: Tensor
     batch: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the layer."""
+        return self.network.get_parameter(f"{LAYER}.weight")
 
 
 def agreement(
@@ -55,10 +62,10 @@ def agreement(
     with seeded(seed):
         world = make_world(settings)
         rule = KernelizedBottleneckOnline(form, gate=gated, trace_steps=2.0, **settings)  # pyright: ignore[reportArgumentType]
-        rule.attach(world.network)
+        learner = Learner(world.network, rule)
         order = torch.randint(POINTS, (count + SHOWN,))
-        curves = add_up(rule, world, order[:count], held)
-        arrays = show(rule, world, order[count:], max(held, HOLD))
+        curves = add_up(learner, world, order[:count], held)
+        arrays = show(learner, world, order[count:], max(held, HOLD))
     at = dict(zip(curves["stimuli"], curves["cosine"], strict=True))
     final = {f"cosine_after_{n}": at[n] for n in (count // 100, count // 10, count)}
     return {"cosine": at[count], "scale": curves["scale"][-1], **final}, curves, arrays
@@ -70,25 +77,24 @@ def make_world(settings: dict[str, Any]) -> World:
     centres = torch.randn(CLASSES, FEATURES, dtype=torch.float64)
     inputs = centres[labels] + torch.randn(POINTS, FEATURES, dtype=torch.float64)
     network = MLP(FEATURES, CLASSES, (NEURONS,), slope=0.1).double()
-    weight = network.get_parameter("blocks.0.weight")
+    weight = network.get_parameter(f"{LAYER}.weight")
     with torch.no_grad():
         weight.normal_(std=FEATURES**-0.5)
-    batch = KernelizedBottleneck(**settings)
-    batch.attach(network)
-    batch.learn(network, inputs, labels)
+    Learner(network, KernelizedBottleneck(**settings)).backward(inputs, labels)
     assert weight.grad is not None
     return World(network, inputs, labels, weight.grad)
 
 
-def add_up(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, list]:
+def add_up(learner: Learner, world: World, order: Tensor, held: int) -> dict[str, list]:
     """Cosine and scale of the sum of updates, some of the way."""
-    weight, total = world.network.get_parameter("blocks.0.weight"), torch.zeros_like(world.batch)
+    weight, total = world.weight, torch.zeros_like(world.batch)
     count = len(order)
     looks = {count // 100, count // 10, *(round(count ** (k / 20)) for k in range(10, 21)), count}
     curves: dict[str, list] = {"stimuli": [], "cosine": [], "scale": []}
     for place, index in enumerate(order.tolist(), 1):
         for step in range(held):
-            if not take(rule, world, index, onset=step == 0).waiting:
+            learner.zero_grad(set_to_none=True)
+            if not learner.backward(*one_of(world, index), onset=step == 0).waiting:
                 assert weight.grad is not None
                 total += weight.grad
         if place in looks:
@@ -99,22 +105,22 @@ def add_up(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: 
     return curves
 
 
-def take(rule: KernelizedBottleneckOnline, world: World, index: int, *, onset: bool, record: bool = False) -> Any:
-    """One time step, without a step of the weights."""
-    one = slice(index, index + 1)
-    return rule.learn(world.network, world.inputs[one], world.labels[one], onset=onset, record=record)
+def one_of(world: World, index: int) -> tuple[Tensor, Tensor]:
+    """One stimulus and its label."""
+    return world.inputs[index : index + 1], world.labels[index : index + 1]
 
 
-def show(rule: KernelizedBottleneckOnline, world: World, order: Tensor, held: int) -> dict[str, np.ndarray]:
+def show(learner: Learner, world: World, order: Tensor, held: int) -> dict[str, np.ndarray]:
     """What the first synapse of the first neuron is given, while some stimuli come and go."""
-    ((_, block),) = world.network.named_blocks()
     rows: dict[str, list[float]] = {name: [] for name in ("time", "onset", "pre", "post", "third_factor")}
     for index in order.tolist():
-        x = world.inputs[index : index + 1]
+        x, label = one_of(world, index)
         for step in range(held):
-            signals = take(rule, world, index, onset=step == 0, record=True).signals
-            factor = signals["blocks.0"]["third_factor"][0, 0] if signals else 0.0
-            post = block.respond(x).activity[0, 0].detach()
+            local = learner.record(x, label, onset=step == 0)[LAYER].local
+            learner.zero_grad(set_to_none=True)
+            learner.backward(x, label, onset=step == 0)
+            factor = 0.0 if local is None or local.third_factor is None else local.third_factor[0, 0]
+            post = learner.activities(x)["layers.0"][0, 0]
             for name, value in zip(rows, (len(rows["time"]), step == 0, x[0, 0], post, factor), strict=True):
                 rows[name].append(float(value))
     types = {name: bool if name == "onset" else np.float32 for name in rows}
