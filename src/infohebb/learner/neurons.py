@@ -1,83 +1,206 @@
 """Units of one Linear and an elementwise activation: where each synapse knows its input and its neuron's slope."""
 
+import functools
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils.hooks import RemovableHandle
 
 from infohebb.errors import MismatchError
+from infohebb.learner.borders import check_activity
 from infohebb.learner.bounds import Bounds
+from infohebb.learner.choose import Choose
 from infohebb.learner.forwards import replaced
+from infohebb.learner.layers import NORMS
 from infohebb.learner.probing import evaluating
+from infohebb.networks.plain.stacked import StackedLinear
+from infohebb.networks.unit import Unit
+from infohebb.rules.contract import Neurons
 
 WANTED = "it learns from single synapses, so a unit is one nn.Linear and an elementwise activation without parameters"
+OWN = {"weight", "bias"}
+FORWARDS = (nn.Linear.forward, StackedLinear.forward)
+
+
+@functools.cache
+def prepare_derivatives() -> None:
+    """Have torch load what forward-mode differentiation needs, which warns of the torch.jit that it is written in."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forward_ad.make_dual(torch.zeros(()), torch.ones(()))
 
 
 def linear_of(model: nn.Module, bounds: Bounds) -> str:
-    """Return the name of a unit's only Linear.  Raises MismatchError for a unit with anything else to train."""
+    """Return the name of a unit's only Linear.  Raises MismatchError for other parameters, and for norms."""
     inside = [
         (f"{top}.{name}" if name else top, module)
         for top in bounds.modules
         for name, module in model.get_submodule(top).named_modules()
     ]
     linear = [name for name, module in inside if isinstance(module, nn.Linear)]
-    others = [type(m).__name__ for name, m in inside if name not in linear and [*m.parameters(recurse=False)]]
+    rest = [module for name, module in inside if name not in linear]
+    others = [type(m).__name__ for m in rest if isinstance(m, NORMS) or [*m.parameters(recurse=False)]]
     if len(linear) != 1 or others:
         holds = f"{len(linear)} Linear" + "".join(f" and a {other}" for other in others[:2])
         raise MismatchError(f"unit {bounds.unit.name} holds {holds}; {WANTED}")
     return linear[0]
 
 
-def check_elementwise(model: nn.Module, bounds: Bounds) -> None:
-    """Note a unit's Linear.  Raises MismatchError unless each activity depends on its own preactivation alone."""
-    linear = model.get_submodule(linear_of(model, bounds))
+def check_linear(name: str, module: nn.Module) -> nn.Module:
+    """Return a layer that gives W x + b of its own parameters, pruned or not.  Raises MismatchError for others."""
+    pruned = {key.replace("_mask", "_orig") for key in module._buffers}
+    if getattr(type(module), "forward", None) not in FORWARDS or not module._parameters.keys() - pruned <= OWN:
+        raise MismatchError(
+            f"{name} is a {type(module).__name__} that computes more than W x + b from its parameters, and the rule "
+            "states its gradient for just that; take an nn.Linear without weight norm or a forward of its own"
+        )
+    return module
+
+
+def check_product(name: str, module: nn.Module, pre: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both factors of a layer's gradient in one precision, float32 at least.
+
+    Raises MismatchError for shapes that are not those of the layer.
+    """
+    weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
+    assert weight is not None
+    shape = (*pre.shape[:-2], error.shape[-1], pre.shape[-1])
+    if pre.dim() != weight.dim() or pre.shape[:-1] != error.shape[:-1] or shape != weight.shape:
+        raise MismatchError(
+            f"{name} is given pre {tuple(pre.shape)} and error {tuple(error.shape)} for weights {tuple(weight.shape)}; "
+            "give (rows × inputs) and (rows × outputs)"
+        )
+    double = torch.float64 in (pre.dtype, error.dtype)
+    return (pre.double(), error.double()) if double else (pre.float(), error.float())
+
+
+def check_elementwise(model: nn.Module, bounds: Bounds, choose: Choose | None = None) -> str:
+    """Note a unit's Linear, and return its name.
+
+    Raises MismatchError unless each activity depends on its own preactivation alone.
+    """
+    prepare_derivatives()
+    name, unit = linear_of(model, bounds), bounds.unit
+    linear = check_linear(name, model.get_submodule(name))
     assert isinstance(linear, nn.Linear)
-    bounds.unit.linear = linear
-    like = linear.weight
-    received = torch.zeros(1, linear.in_features, dtype=like.dtype, device=like.device)
+    unit.linear = linear
+    check_vectors(unit.name, unit.shape, linear)
+    like = linear.weight.detach()
+    received = like.new_zeros(1, linear.in_features)
     tops = [model.get_submodule(name) for name in bounds.modules]
 
-    def activity(preactivation: Tensor) -> Any:
-        with replaced([(linear, lambda _: preactivation.clone())]):
-            x = received
+    def activity(preactivation: Tensor) -> Tensor:
+        with replaced([(linear, lambda *_, **__: preactivation.clone())]):
+            x: Any = received
             for top in tops:
                 x = top(x)
-        return x
+        return check_activity(unit.name, x, choose, 1)
 
-    first = torch.linspace(-1, 1, linear.out_features, dtype=like.dtype, device=like.device)[None]
-    second = first.clone()
-    second[0, 0] += 1
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng():
-            z, changed = activity(first), activity(second)
+            mixes = depends_on_others(activity, torch.linspace(-1, 1, linear.out_features).to(like)[None])
+    except MismatchError:
+        raise
     except Exception as error:
         words = " ".join(str(error).split())[:100]
-        raise MismatchError(f"unit {bounds.unit.name} does not take rows of numbers ({words}); {WANTED}") from error
-    mixed = z.shape != first.shape or not torch.equal(z[0, 1:], changed[0, 1:])
-    if mixed:
-        raise MismatchError(f"in unit {bounds.unit.name} an activity depends on other neurons; {WANTED}")
+        raise MismatchError(
+            f"unit {unit.name} has no activity, or no forward derivative, for a row of numbers ({words}); {WANTED}"
+        ) from error
+    if mixes:
+        raise MismatchError(f"in unit {unit.name} an activity depends on other neurons; {WANTED}")
+    return name
+
+
+def depends_on_others(activity: Callable[[Tensor], Tensor], a: Tensor) -> bool:
+    """Whether an activity depends on other preactivations than its neuron's: tried by changes of half of them.
+
+    Raises RuntimeError for activities without a forward derivative.
+    """
+    with forward_ad.dual_level():
+        z, slope = forward_ad.unpack_dual(activity(forward_ad.make_dual(a, torch.ones_like(a))))
+    if slope is None:
+        raise RuntimeError("the activity is detached from the preactivation")
+    if z.shape != a.shape:
+        return True
+    noise = 4 * torch.randn(a.shape, generator=torch.Generator().manual_seed(0)).to(a)
+    for chosen in halves(a.shape[1]):
+        changed = activity(torch.where(chosen.to(a.device), a + noise, a))
+        if not torch.allclose(changed[:, ~chosen], z[:, ~chosen], rtol=0, atol=0, equal_nan=True):
+            return True
+    return False
+
+
+def halves(count: int) -> Iterator[Tensor]:
+    """Yield masks such that of each two neurons either is chosen without the other by one of them."""
+    neurons = torch.arange(count)
+    for bit in range((count - 1).bit_length()):
+        chosen = (neurons >> bit) % 2 == 1
+        yield chosen
+        yield ~chosen
+
+
+def check_vectors(unit: str, shape: tuple[int, ...] | None, linear: nn.Linear) -> None:
+    """Raise MismatchError for activities of one sample that are not a number for each neuron."""
+    if shape is not None and shape != (linear.out_features,):
+        raise MismatchError(f"unit {unit} has activities of shape {shape}, not one per neuron; {WANTED}")
 
 
 class Preactivation:
-    """A hook on a Linear: keeps what it received, and has each neuron's derivative by its preactivation follow it.
+    """A hook on a unit's Linear: keeps what it received, and has each neuron's derivative by its preactivation follow.
 
-    It works inside a level of `torch.autograd.forward_ad`, whose derivatives go along with the numbers: no graph.
+    The derivative goes along with the numbers, by forward-mode differentiation, until the unit is left: no graph.
     """
 
-    def __init__(self) -> None:
-        self.pre: Tensor | None = None
+    def __init__(self, model: nn.Module, unit: Unit, layer: str):
+        prepare_derivatives()
+        self.unit, self.layer, self._linear = unit.name, layer, unit.linear
+        self._pre: Tensor | None = None
+        self._follows = False
+        if self._linear is None or model.get_submodule(layer) is not self._linear:
+            raise MismatchError(
+                f"{layer} is another module than when the Learner was made; make a new Learner of the changed model"
+            )
 
-    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Return the preactivation with a derivative of one."""
+    def register(self) -> RemovableHandle:
+        """Put the hook in place."""
+        assert self._linear is not None
+        return self._linear.register_forward_hook(self, with_kwargs=True)
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+    ) -> Tensor:
+        """Return the preactivation with a derivative of one.  Raises MismatchError for a second call in a step."""
         del module
-        self.pre, a = args[0].detach(), output.detach()
+        if self._pre is not None:
+            raise MismatchError(f"unit {self.unit} calls its Linear {self.layer} twice; {WANTED}")
+        self._pre, a = (args[0] if args else kwargs["input"]).detach(), output.detach()
+        forward_ad.enter_dual_level()
+        self._follows = True
         return forward_ad.make_dual(a, torch.ones_like(a))
 
+    def neurons(self, z: Tensor) -> Neurons:
+        """Return what a unit of that activity has at hand, in float32 at least; derivatives follow no longer.
 
-def slope_of(unit: str, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return an activity and its derivative by the preactivation.  Raises MismatchError if that got lost."""
-    primal, slope = forward_ad.unpack_dual(z)
-    if slope is None:
-        raise MismatchError(f"the activity of unit {unit} has no derivative; does its forward detach it? {WANTED}")
-    return primal.detach(), slope
+        Raises MismatchError for activities that are not a number for each neuron, and for those without a derivative.
+        """
+        if self._pre is None or self._linear is None:
+            raise MismatchError(f"unit {self.unit} does not call its Linear {self.layer}; {WANTED}")
+        primal, slope = forward_ad.unpack_dual(z)
+        self.close()
+        if slope is None:
+            raise MismatchError(f"the activity of unit {self.unit} has no derivative; does it detach it? {WANTED}")
+        check_vectors(self.unit, tuple(z.shape[1:]), self._linear)
+        if self._pre.dim() != 2:
+            raise MismatchError(f"{self.layer} receives {tuple(self._pre.shape)}, not rows of numbers; {WANTED}")
+        found = (self._pre, primal.detach(), slope)
+        return Neurons(self.layer, *(each if each.dtype == torch.float64 else each.float() for each in found))
+
+    def close(self) -> None:
+        """Have no derivative follow any longer."""
+        if self._follows:
+            forward_ad.exit_dual_level()
+        self._follows = False
