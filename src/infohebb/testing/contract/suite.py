@@ -12,7 +12,7 @@ from infohebb.testing.checks import Check, check_promise, raised
 from infohebb.testing.contract import basic_contract, downstream, factors, neurons
 from infohebb.testing.contract.cases import Make, build_case, build_copy
 from infohebb.testing.contract.certificate import Level, levels_of
-from infohebb.testing.contract.networks import example_networks
+from infohebb.testing.contract.networks import example_networks, leaky_networks
 
 PROMISES = (*basic_contract.PROMISES, *factors.PROMISES, *neurons.PROMISES, *downstream.PROMISES)
 WITH_DROPOUT = (
@@ -25,8 +25,11 @@ WITH_DROPOUT = (
 
 
 def check_with_learner(make: Make, networks: Sequence[str] | None = None) -> Iterator[Check]:
-    """Yield a check for each promise of a rule on each network; `networks` names some of them, None all."""
-    examples, accepted = example_networks(), 0
+    """Yield a check for each promise of a rule on each network; `networks` names some of them, None all.
+
+    A LeakyMLP is among them if the rule names "potential" in `updated_buffers`.
+    """
+    examples, accepted = {**example_networks(), **leaky_networks(make())}, 0
     for name in examples if networks is None else networks:
         if name not in examples:
             raise unknown_name("network of the contract suite", name, examples)
