@@ -97,6 +97,39 @@ class Remembers(Honest):
         return LocalError(third_factor, z, (third_factor @ flat).view(z.shape), shared="samples")
 
 
+class Synapses(LearningRule):
+    """Honest too: from single samples, each synapse learns by how its neuron differs from what it was before."""
+
+    consumes = "sample"
+    needs_neurons = True
+    updated_buffers = frozenset({"before"})
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("before", torch.zeros(3, 32))
+
+    def setup(self, units, head, classes):
+        self.to(head[0].dtype)
+
+    @torch.no_grad()
+    def backward(self, walk, inputs, targets):
+        def learn(unit, neurons):
+            before = self.before[unit.place, : neurons.z.shape[1]]
+            self.give(walk, unit, neurons, self.post(neurons, before))
+            before.copy_(neurons.z[0])
+
+        output = walk.neurons(learn)
+        loss, error = label_loss(output.logits.detach(), targets)
+        walk.send(output.logits, error, loss)
+        return Step(loss, output.logits.detach(), targets)
+
+    def post(self, neurons, before):
+        return (neurons.z - before) * (neurons.z.square() - 1) * neurons.slope
+
+    def give(self, walk, unit, neurons, post):
+        walk.give(neurons.layer, neurons.pre, post, post=post)
+
+
 class NeedsArgument(Honest):
     """Cannot be built without arguments."""
 
@@ -554,3 +587,47 @@ class ReadsOthersTraces(OneByOne):
 
 class NoRule:
     """Not a rule at all."""
+
+
+class ReadsNeighboursPast(Synapses):
+    """Compares each neuron with what its neighbour was before."""
+
+    def post(self, neurons, before):
+        return super().post(neurons, before.roll(1))
+
+
+class ReadsNeighboursSlope(Synapses):
+    """Gives each neuron the slope of its neighbour."""
+
+    def post(self, neurons, before):
+        return super().post(neurons._replace(slope=neurons.slope.roll(1, 1)), before)
+
+
+class ReadsWeightsAbove(Synapses):
+    """Uses the weights above without a word."""
+
+    def give(self, walk, unit, neurons, post):
+        above = [m for m in walk.model.modules() if isinstance(m, nn.Linear)][unit.place + 1]
+        super().give(walk, unit, neurons, post * above.weight.sum(0))
+
+
+class InventsInputs(Synapses):
+    """Has each synapse take the input of its neighbour for its own."""
+
+    def give(self, walk, unit, neurons, post):
+        walk.give(neurons.layer, neurons.pre.roll(1, 1), post, post=post)
+
+
+class StatesNoFactors(Synapses):
+    """Does not state what its errors are made of."""
+
+    def give(self, walk, unit, neurons, post):
+        walk.give(neurons.layer, neurons.pre, post)
+
+
+class SharesInSecret(Synapses):
+    """Has all neurons of a unit share a signal that it does not declare."""
+
+    def give(self, walk, unit, neurons, post):
+        third_factor = neurons.z.mean(1, keepdim=True)
+        walk.give(neurons.layer, neurons.pre, third_factor * post, third_factor=third_factor, post=post)

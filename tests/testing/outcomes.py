@@ -3,6 +3,7 @@
 python -c "from testing.outcomes import main; main()"
 """
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,17 +14,20 @@ from infohebb import (
     DirectFeedbackAlignment,
     FeedbackAlignment,
     HSICBottleneck,
+    HSICMemory,
     KernelizedBottleneck,
+    KernelizedBottleneckOnline,
     LayerwiseClassification,
     Locality,
     SignSymmetry,
     check_rule,
 )
+from infohebb.networks.plain import MLP, LeakyMLP
 from infohebb.testing.checks import check_promise
 from infohebb.testing.contract import PROMISES, check_with_learner
 from infohebb.testing.contract.cases import build_case
 from infohebb.testing.contract.downstream import PROMISES as DOWNSTREAM
-from infohebb.testing.contract.networks import example_networks
+from infohebb.testing.contract.networks import CLASSES, IMAGE, SAMPLES, WIDTHS, Example, example_networks
 from infohebb.testing.contract.neurons import neurons_do_not_mix
 from testing import broken_rules as cheats
 
@@ -44,7 +48,23 @@ RULES: dict[str, tuple[Callable[[], Any], list[str] | None]] = {  # that keep th
     "OneByOne": (cheats.OneByOne, None),
     "SubtractsMean": (cheats.SubtractsMean, ["MLP, layer norm", "residual"]),
     "Waits": (cheats.Waits, ["MLP", "convolution, batch norm"]),
+    "online": (KernelizedBottleneckOnline, ["MLP, divisive norm"]),
+    "memory": (HSICMemory, ["LeakyMLP"]),
     "Remembers": (cheats.Remembers, ["MLP, dropout", "sequence"]),
+}
+ONE_SLOT = Example(partial(LeakyMLP, IMAGE, CLASSES, WIDTHS, slots=1))
+SMALL = Example(partial(MLP, IMAGE, CLASSES, (8,)))
+RESERVOIR = {"source": "reservoir", "window": SAMPLES, "auxiliary_units": 5, "pretraining": 12}
+STREAMS: dict[str, tuple[Callable[[], Any], str | Example]] = {  # that keep the promises, on a network
+    "Synapses": (cheats.Synapses, "MLP"),
+    "plain eligibility": (partial(KernelizedBottleneckOnline, "eligibility"), "MLP"),
+    "eligibility": (partial(KernelizedBottleneckOnline, "eligibility", groups=4, power=0.8), "MLP"),
+    "mean activity": (partial(KernelizedBottleneckOnline, "mean_activity"), "MLP"),
+    "traces": (partial(KernelizedBottleneckOnline, "trace", gate=False), "MLP, divisive norm"),
+    "objective": (partial(HSICMemory, "pub", objective=True), "sequence"),
+    "stale": (partial(HSICMemory, "row", memory="stale"), "convolution, divisive norm"),
+    "stale, leaky": (partial(HSICMemory, memory="stale"), ONE_SLOT),
+    "reservoir": (partial(HSICMemory, "head", **RESERVOIR), SMALL),
 }
 BROKEN = {  # which promises each breaks: these, and no other
     cheats.NeedsArgument: {"builds without arguments"},
@@ -85,6 +105,12 @@ BROKEN = {  # which promises each breaks: these, and no other
     cheats.MixesLastBatch: {"neurons do not mix"},
     cheats.KnowsTheMean: {"neurons do not mix"},
     cheats.ReadsOthersTraces: {"neurons do not mix"},
+    cheats.ReadsNeighboursPast: {"neurons do not mix"},
+    cheats.ReadsNeighboursSlope: {"neurons do not mix"},
+    cheats.ReadsWeightsAbove: {"weights are not transported", "errors are not global"},
+    cheats.InventsInputs: {"rows are what layers received"},
+    cheats.StatesNoFactors: {"units learn from local errors"},
+    cheats.SharesInSecret: {"shared signals are declared and small"},
     cheats.SecretSignal: {"shared signals are declared and small"},
     cheats.WideThirdFactor: {"shared signals are declared and small"},
     cheats.HidesError: {"units learn from local errors", "learning does not wait"},
@@ -163,6 +189,8 @@ def outcomes() -> Iterator[tuple[str, list[list[str | None]]]]:
         whole = not BROKEN.get(rule, NAMES) <= NAMES or rule is cheats.Unlearns
         checks = _whole(rule, network) if whole else _promises(rule, network, PROMISES)
         yield f"{rule.__name__} on {network}", _rows(checks)
+    for name, (rule, network) in STREAMS.items():
+        yield f"stream: {name}", _rows(_promises(rule, network, PROMISES))
     for network in EVERYWHERE:
         for rule in ELSEWHERE:
             checks = _promises(rule, network, (*DOWNSTREAM, neurons_do_not_mix))
@@ -177,8 +205,10 @@ def _whole(rule, network):
 
 
 def _promises(rule, network, promises):
-    build = partial(build_case, rule, example_networks()[network])
-    return [check_promise(promise, build, network) for promise in promises]
+    """Checks on copies of one case, for some rules take long to set up."""
+    example = example_networks()[network] if isinstance(network, str) else network
+    case = build_case(rule, example)
+    return [check_promise(promise, partial(copy.deepcopy, case), str(network)) for promise in promises]
 
 
 def _rows(checks):

@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from infohebb import Backprop, HSICBottleneck, KernelizedBottleneck, LastLayer, LayerwiseClassification, Learner
+from infohebb import (
+    Backprop,
+    HSICBottleneck,
+    HSICMemory,
+    KernelizedBottleneck,
+    KernelizedBottleneckOnline,
+    LastLayer,
+    LayerwiseClassification,
+    Learner,
+)
 from infohebb.errors import MismatchError
-from infohebb.networks.plain import DivisiveNorm
+from infohebb.networks.plain import MLP, DivisiveNorm, LeakyMLP, stack_networks
 from infohebb.testing import certify
 from infohebb.testing.contract.networks import CLASSES, IMAGE, example_networks
 from infohebb.training.seeding import seeded
@@ -130,6 +139,38 @@ def test_a_rule_whose_errors_are_global_has_no_certificate():
 def test_a_rule_that_mixes_neurons_gets_no_certificate():
     with pytest.raises(AssertionError, match="0: the error of a neuron depends on other neurons' activity"):
         levels(dense(nn.ReLU()), cheats.LateralMixer(), units="0")
+
+
+STREAMS = {
+    "synapses": (KernelizedBottleneckOnline, lambda: MLP(IMAGE, CLASSES, (8,), divisive_norm={"groups": 2}), SYNAPSE),
+    "window": (HSICMemory, lambda: MLP(IMAGE, CLASSES, (8,), nonlinearity="tanh"), SYNAPSE),
+    "leak": (partial(HSICMemory, memory="stale"), lambda: LeakyMLP(IMAGE, CLASSES, (8,), slots=1), GROUP),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_levels_of_rules_of_streams(name):
+    rule, make, level = STREAMS[name]
+    assert levels(make(), rule()) == {"layers.0": level}
+
+
+@pytest.mark.parametrize(
+    ("cheat", "message"),
+    [
+        (cheats.ReadsNeighboursPast, "0: the error of a neuron depends on other neurons' activity"),
+        (cheats.InventsInputs, "rows of `pre` are not what the layer has received"),
+        (cheats.StatesNoFactors, "0 learns, but not from a LocalError"),
+    ],
+)
+def test_a_rule_of_streams_that_cheats_gets_no_certificate(cheat, message):
+    with pytest.raises(AssertionError, match=message):
+        levels(MLP(IMAGE, CLASSES, (8,)), cheat())
+
+
+def test_stacked_networks_get_theirs_one_by_one():
+    stacked = stack_networks([MLP(IMAGE, CLASSES, (8,)) for _ in range(2)])
+    with pytest.raises(MismatchError, match=r"a record is of one network; give a Learner of unstack"):
+        levels(stacked, HSICMemory())
 
 
 def test_a_rule_that_hides_its_errors_gets_no_certificate():

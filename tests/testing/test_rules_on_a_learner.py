@@ -15,7 +15,7 @@ from infohebb.testing import import_rule
 from infohebb.testing.contract.networks import example_networks
 from processes import start
 from testing import broken_rules as cheats
-from testing.outcomes import BROKEN, ELSEWHERE, EVERYWHERE, MORE, NAMES, RULES, TAMPERS
+from testing.outcomes import BROKEN, ELSEWHERE, EVERYWHERE, MORE, NAMES, RULES, STREAMS, TAMPERS
 
 CODE = "import sys; sys.path.insert(0, {!r}); from testing.outcomes import main; main()"
 
@@ -42,6 +42,13 @@ def test_rules_keep_the_contract(name, outcomes):
     networks = RULES[name][1] or example_networks()
     assert {network for _, network, _ in checks} == {f"learner: {each}" for each in (*networks, "blobs")} | {"learner"}
     assert len(checks) - len(kept) == (2 if name == "OneByOne" else 0)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_rules_of_streams_keep_the_promises(name, outcomes):
+    checks = outcomes[f"stream: {name}"]
+    assert {promise for promise, _, _ in checks} == NAMES
+    assert [check for check in checks if check[2]] == []
 
 
 @pytest.mark.slow

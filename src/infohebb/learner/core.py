@@ -136,8 +136,10 @@ class Learner(nn.Module):
 
     def _set_up(self) -> None:
         """Have the rule allocate its own tensors, on the device of the head."""
-        for bounds in self._plan.selection.units if self.rule.needs_neurons else ():
-            check_elementwise(self.model, bounds)
+        self._plan.linear = {
+            bounds.unit.name: check_elementwise(self.model, bounds, self._plan.activities.get(bounds.unit.name))
+            for bounds in (self._plan.selection.units if self.rule.needs_neurons else ())
+        }
         self.rule.setup_model(self.model)
         head = trainable(self.model, self.head) or list(self.model.parameters())[:1]
         self.rule.setup(self.units, head, self.classes)
@@ -192,15 +194,20 @@ class Learner(nn.Module):
             return self._take_compiled(plain, None, inputs, targets, onset=onset)
         return plain(inputs, targets, onset=onset)
 
-    def forward(self, inputs: Any, targets: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Any, targets: Tensor | None = None, *, onset: bool = True) -> Tensor:
         """Return the label loss plus the objectives of the units, whose `.backward()` fills the same gradients.
 
-        All graphs are kept until then: it needs as much memory as backprop, and works with whatever takes a loss.
+        All graphs are kept until then: it needs as much memory as backprop, and works with whatever takes a loss. Where
+        a rule of streams has nothing to learn yet, `.backward()` fills nothing.
         """
         if targets is None:
             raise MismatchError("learner(inputs, targets) is the loss; for predictions call learner.model(inputs)")
+        check_onset(self.rule, onset)
         sender = AsLoss()
-        step = self._step(inputs, targets, sender)
+        step = self._step(inputs, targets, sender, onset=onset)
+        if step.waiting and not sender.scalars:
+            loss = next(self.model.parameters()).new_zeros(()) if step.loss is None else step.loss.sum()
+            return loss.detach().clone().requires_grad_()
         if not sender.scalars:
             raise MismatchError("nothing learned from this batch, so there is no loss; is every parameter frozen?")
         return sender.loss(step.loss)

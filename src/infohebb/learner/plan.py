@@ -18,7 +18,8 @@ class Plan:
     """A model, a rule, and where the units and the head lie.
 
     `activities` holds, by the unit's name, what picks the activity out of its output; `pick` picks the logits out of
-    the network's. `compiled` holds compiled forwards by the module's name.
+    the network's. `compiled` holds compiled forwards by the module's name, `linear` the name of each unit's only Linear
+    by the unit's name, for rules that need that.
     """
 
     model: nn.Module
@@ -28,6 +29,7 @@ class Plan:
     activities: Mapping[str, Choose] = field(default_factory=dict)
     pick: Choose | None = None
     compiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    linear: Mapping[str, str] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)  # where units and head begin and end, by name
     places: list[tuple[dict[str, nn.Module | None], str, nn.Module]] = field(default_factory=list)
 

@@ -87,7 +87,7 @@ def _watch(
     del module, args
     unit = bounds.unit
     z = check_activity(unit.name, output, plan.activities.get(unit.name), samples)
-    axis = channel_axis([plan.model.get_submodule(name) for name in bounds.modules], z)
+    axis = channel_axis([plan.model.get_submodule(name) for name in bounds.modules], z) if unit.stacked is None else 1
     unit.shape = tuple(z.movedim(axis, 1).shape[1:])
     activities.append((unit, z, z._version))
 

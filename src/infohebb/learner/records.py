@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infohebb.learner.plan import Plan
+from infohebb.errors import MismatchError
+from infohebb.learner.plan import Plan, stacked_in
 from infohebb.learner.refusals import check_inputs
 from infohebb.learner.senders import Recording
 from infohebb.learner.walk import Pass
@@ -17,10 +18,11 @@ class LayerRecord(NamedTuple):
     """One weight layer in one step.
 
     `input`: what it received, (m × ...). `output`: its preactivation; None where the rule states input and error
-    itself, row by row. `error`: dL/d(output), of the same shape; None where the rule sent none. `unit`: the name of its
-    unit, None in the head. `local`: the LocalError of that unit, with `third_factor`, `post` and `error`; None for
-    rules whose error comes from above. Of a layer that was called several times, the calls follow each other along the
-    first axis.
+    itself, row by row, of samples that are there or are kept. `error`: dL/d(output), of the same shape; None where the
+    rule sent none. `unit`: the name of its unit, None in the head. `local`: the LocalError of that unit, with
+    `third_factor`, `post` and `error`, which is that at the preactivation where the rule states it row by row; None for
+    rules whose error comes from above. `bias`: whether the bias learns from the error. Of a layer that was called
+    several times, the calls follow each other along the first axis.
     """
 
     input: Tensor
@@ -28,6 +30,7 @@ class LayerRecord(NamedTuple):
     error: Tensor | None
     unit: str | None
     local: LocalError | None
+    bias: bool = True
 
     @property
     def third_factor(self) -> Tensor | None:
@@ -44,7 +47,12 @@ RECORDED = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def record_step(plan: Plan, inputs: Any, targets: Tensor, *, onset: bool = True) -> dict[str, LayerRecord]:
-    """Run one step of a plan that nobody else uses, and return a record for each Linear and convolution in it."""
+    """Run one step of a plan that nobody else uses, and return a record for each Linear and convolution in it.
+
+    Raises MismatchError for stacked networks.
+    """
+    if stacked_in(plan.model) is not None:
+        raise MismatchError("a record is of one network; give a Learner of unstack(model, place)")
     sender, received = Recording(), {}
     rows, owners = check_inputs(plan, inputs, targets), _owners(plan)
 
@@ -65,8 +73,8 @@ def record_step(plan: Plan, inputs: Any, targets: Tensor, *, onset: bool = True)
             handle.remove()
     records = {name: _record(name, owners[name], received, sender) for name in received if received[name]}
     given = {
-        name: LayerRecord(pre, None, error, owners.get(name), next(iter(sender.units.get(name, [])), None))
-        for name, (pre, error) in sender.given.items()
+        name: LayerRecord(each.pre, None, each.error, owners.get(name), each.local, each.bias)
+        for name, each in sender.given.items()
     }
     return {**records, **given}
 

@@ -15,6 +15,7 @@ from infohebb.learner.borders import is_autocast_on
 from infohebb.learner.bounds import trainable
 from infohebb.learner.plan import Plan, stacked_in
 from infohebb.networks import Settling
+from infohebb.networks.plain import LeakyIntegrator
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
 
@@ -42,6 +43,11 @@ def check_network(model: nn.Module, rule: LearningRule) -> None:
         )
     if stacked_in(model) is not None and not rule.stacks:
         raise MismatchError(f"{name} trains one network at a time, not {stacked_in(model)} stacked ones")
+    if "potential" not in rule.updated_buffers and any(isinstance(each, LeakyIntegrator) for each in model.modules()):
+        raise MismatchError(
+            f"{name} does not learn from time steps, in which the potentials of a {network} go on; take HSICMemory, or "
+            "a network without leak"
+        )
 
 
 def check_left_out(rule: LearningRule, given: Mapping[str, Any]) -> None:
@@ -105,10 +111,9 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
     tensors = [inputs] if plain else [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
     if not tensors:
         raise MismatchError(f"inputs are a {type(inputs).__name__} without tensors; give (samples, ...) tensors")
-    if not isinstance(targets, Tensor):
-        raise MismatchError(f"targets are a {type(targets).__name__}; give a tensor, such as torch.as_tensor(y)")
-    if targets.dim() == 0:
-        raise LabelError("targets are a single number; give one label per sample, shape (m)")
+    if "potential" in plan.rule.updated_buffers:
+        _check_time_steps(plan.model)
+    _check_targets(targets)
     rows = tensors[0]
     if rows.is_complex():
         raise MismatchError("inputs are complex numbers; give torch.view_as_real(x), or their absolute values")
@@ -123,6 +128,23 @@ def check_inputs(plan: Plan, inputs: Any, targets: Any) -> Tensor:
     if not rows.is_floating_point() or plan.rule.own_network is not None:
         return rows.detach()
     return rows.detach() if rows.dtype == torch.float64 else rows.detach().float()
+
+
+def _check_targets(targets: Any) -> None:
+    """Raise MismatchError, LabelError for what is no row of targets."""
+    if not isinstance(targets, Tensor):
+        raise MismatchError(f"targets are a {type(targets).__name__}; give a tensor, such as torch.as_tensor(y)")
+    if targets.dim() == 0:
+        raise LabelError("targets are a single number; give one label per sample, shape (m)")
+
+
+def _check_time_steps(model: nn.Module) -> None:
+    """Raise MismatchError for leaky integrators in eval mode, in which a call is not one time step."""
+    if any(isinstance(module, LeakyIntegrator) and not module.training for module in model.modules()):
+        raise MismatchError(
+            f"this {type(model).__name__} is in eval mode, where a call presents samples for many time steps, from "
+            "rest; call model.train() before a step"
+        )
 
 
 def _check_several(plan: Plan, count: int) -> None:

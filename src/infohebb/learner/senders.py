@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,19 @@ from torch.nn import Parameter
 
 from infohebb.errors import MismatchError
 from infohebb.rules.contract import LocalError
+
+
+class Given(NamedTuple):
+    """What the gradient of a weight layer is the product of, where the rule has computed that itself.
+
+    `pre` (rows × inputs) what the layer received, `error` (rows × outputs); of stacked networks both have the networks
+    first. `local`: the factors of the error, None for a rule that has not stated them. `bias`: whether the bias learns.
+    """
+
+    pre: Tensor
+    error: Tensor
+    local: LocalError | None
+    bias: bool
 
 
 @runtime_checkable
@@ -29,12 +42,12 @@ class Sender(Protocol):
         """Take the error at the output of a place, whose objective has that value."""
         ...
 
-    def give(self, parameter: Parameter, gradient: Tensor) -> None:
-        """Take the gradient of a parameter, which the rule has computed itself."""
+    def give(self, parameter: Parameter, gradient: Tensor, value: Tensor | None = None) -> None:
+        """Take the gradient of a parameter, which the rule has computed itself, of an objective that has that value."""
         ...
 
-    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
-        """See what the gradient of a weight layer is the product of, where the rule has computed that itself."""
+    def see(self, layer: str, given: Given) -> None:
+        """See what gradients are made of before they are given."""
         ...
 
 
@@ -66,12 +79,13 @@ class Immediate:
                 "returns a new tensor: x = x + y for x += y, inplace=False"
             ) from failed
 
-    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+    def give(self, parameter: Parameter, gradient: Tensor, value: Tensor | None = None) -> None:
         """Add a gradient."""
+        del value
         gradient = self._scaled(gradient).to(parameter.dtype)
         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
-    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+    def see(self, layer: str, given: Given) -> None:
         """Nothing."""
 
     def _scaled(self, error: Tensor) -> Tensor:
@@ -118,12 +132,13 @@ class AsLoss:
         with torch.enable_grad():
             self.scalars.append(Inject.apply(output, error.view(output.shape), value))
 
-    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+    def give(self, parameter: Parameter, gradient: Tensor, value: Tensor | None = None) -> None:
         """Add a scalar that carries the gradient."""
+        value = gradient.new_zeros(()) if value is None else value
         with torch.enable_grad():
-            self.scalars.append(Inject.apply(parameter, gradient, gradient.new_zeros(())))
+            self.scalars.append(Inject.apply(parameter, gradient, value))
 
-    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+    def see(self, layer: str, given: Given) -> None:
         """Nothing."""
 
     def loss(self, label_loss: Tensor | None = None) -> Tensor:
@@ -137,11 +152,11 @@ class AsLoss:
 class Recording:
     """Keeps the error at each weight layer's output, by the layer's name; leaves `.grad` alone.
 
-    `given` holds (pre, error) of layers whose gradient the rule has computed itself.
+    `given` holds what gradients that the rule has computed itself are made of, by the layer's name.
     """
 
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
-    given: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    given: dict[str, Given] = field(default_factory=dict)
     errors: dict[str, list[Tensor]] = field(default_factory=dict)
     units: dict[str, list[LocalError]] = field(default_factory=dict)
     keeps_graphs: bool = True
@@ -165,12 +180,16 @@ class Recording:
             if gradient is not None:
                 self.errors.setdefault(name, []).append(gradient)
 
-    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+    def give(self, parameter: Parameter, gradient: Tensor, value: Tensor | None = None) -> None:
         """Leave parameters alone."""
 
-    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
-        """Keep both."""
-        self.given[layer] = (pre.clone(), error.clone())
+    def see(self, layer: str, given: Given) -> None:
+        """Keep a copy."""
+        local = given.local
+        if local is not None:
+            third_factor = None if local.third_factor is None else local.third_factor.clone()
+            local = LocalError(third_factor, local.post.clone(), local.error.clone())
+        self.given[layer] = Given(given.pre.clone(), given.error.clone(), local, given.bias)
 
 
 def _flat(outputs: Mapping[str, Iterable[Tensor]]) -> tuple[list[str], list[Tensor]]:

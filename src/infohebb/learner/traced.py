@@ -16,7 +16,6 @@ from infohebb.functional.products import Precision
 from infohebb.learner.borders import check_activity, check_logits, without_autocast
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.neurons import linear_of
 from infohebb.learner.plan import Plan, call, stacked_in
 from infohebb.networks.plain.dropout import Dropout
 from infohebb.networks.plain.stacked import StackedLinear
@@ -44,7 +43,9 @@ class Traced:
         self.head = trainable(plan.model, plan.selection.head)
         self.everything = trainable(plan.model, [""])
         self.stacked = stacked_in(plan.model)
-        self.linear = [linear_of(plan.model, bounds) for bounds in self.bounds] if plan.rule.needs_neurons else []
+        self.linear = [plan.linear[bounds.unit.name] for bounds in self.bounds] if plan.rule.needs_neurons else []
+        if self.linear and not all(self.parameters):
+            raise UntraceableError("a unit is frozen, whose synapses the rule follows")
         check_numbers(plan)
         self.walk: TracedPass | None = None
         self.forwards: list[tuple[nn.Module, Forward]] = []
@@ -173,8 +174,9 @@ class TracedPass:
         """Return what goes on from a unit."""
         return cut(output) if self._leave is None else self._leave(place, output)
 
-    def local(self, learn: Callable[[Unit, Tensor], LocalError | None]) -> Output:
+    def local(self, learn: Callable[[Unit, Tensor], LocalError | None], *, once: bool = False) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
+        del once  # the first, plain step has looked
         owns = next(self.traced.plan.rule.parameters(), None) is not None
 
         def leave(place: int, output: Any) -> Any:
@@ -199,12 +201,10 @@ class TracedPass:
             onwards = z.detach()
             assert self.synapses is not None
             pre, preactivation = self.synapses
-            if self.traced.parameters[place]:
-                (slope,) = torch.autograd.grad(z, preactivation, torch.ones_like(z))
-                neurons = Neurons(self.traced.linear[place], pre.detach(), onwards, slope.detach())
-                normalised = learn(unit, neurons)
-                if unit.divisive_norm is not None:
-                    self.ready = (onwards, normalised)
+            (slope,) = torch.autograd.grad(z, preactivation, torch.ones_like(z))
+            normalised = learn(unit, Neurons(self.traced.linear[place], pre.detach(), onwards, slope.detach()))
+            if unit.divisive_norm is not None:
+                self.ready = (onwards, normalised)
             return onwards
 
         self._leave = leave
@@ -240,12 +240,14 @@ class TracedPass:
         pre: Tensor,
         error: Tensor,
         *,
-        local: LocalError | None = None,
+        third_factor: Tensor | None = None,
+        post: Tensor | None = None,
         bias: bool = True,
+        value: Tensor | None = None,
         precision: Precision = "fp32",
     ) -> None:
         """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
-        del local
+        del third_factor, post, value
         for name, parameter in self.model.get_submodule(layer).named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue

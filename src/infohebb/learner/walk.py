@@ -25,9 +25,9 @@ from infohebb.learner.borders import (
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.forwards import FollowingNorms, replaced
 from infohebb.learner.layers import channel_axis
-from infohebb.learner.neurons import Preactivation, linear_of
+from infohebb.learner.neurons import Preactivation, check_linear, check_product
 from infohebb.learner.plan import Plan, call, stacked_in
-from infohebb.learner.senders import Sender
+from infohebb.learner.senders import Given, Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
 from infohebb.rules.contract import LocalError, Neurons, Output
@@ -58,19 +58,22 @@ class Pass:
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
         self._norms = FollowingNorms(plan, check=check)
+        self._owns = bool(plan.rule.updated_buffers) or next(plan.rule.parameters(), None) is not None
         self._features: Tensor | None = None
         self._in_head = False
         self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
+        self._once = False  # whether a unit may be called only once
         self._graphs = True  # whether units are run with one
+        self._given: set[str] = set()  # layers whose gradient the rule has computed itself
 
     def restrict(self, rows: slice) -> None:
         """Take only these samples of the batch."""
         self.inputs = tree_map_only(Tensor, lambda tensor: tensor[rows], self.inputs)
         self.samples = len(range(self.samples)[rows])
 
-    def local(self, learn: Learn) -> Output:
+    def local(self, learn: Learn, *, once: bool = False) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
-        owns = next(self.plan.rule.parameters(), None) is not None  # what learns though a unit is frozen
+        self._once = once
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
             z = self._activity(bounds.unit, output)
@@ -78,7 +81,7 @@ class Pass:
             onwards = _cut(output, clone=kept)
             if parameters:
                 self._check(bounds.unit.name, parameters, z)
-            if parameters or owns:
+            if parameters or self._owns:
                 normalised = self._learn(bounds, parameters, z, learn)
                 if z is output:  # a norm follows what the unit returns, not what is picked out of it
                     self._norms.expect(bounds.unit, onwards, None if kept else normalised)
@@ -131,22 +134,25 @@ class Pass:
             self.sender.send(output, error, parameters, value, place)
 
     def neurons(self, learn: LearnSynapses) -> Output:
-        """Run the network without graphs below the head; each unit learns from its synapses by `give`."""
-        linear = {bounds.unit.name: linear_of(self.model, bounds) for bounds in self.plan.selection.units}
-        hooks = {name: Preactivation() for name in linear}
-        self._graphs = False
+        """Run the network without graphs below the head; each unit learns from its synapses by `give`.
+
+        Frozen units are shown to the rule too: what it keeps of the stream goes on.
+        """
+        hooks = {unit.name: Preactivation(self.model, unit, self.plan.linear[unit.name]) for unit in self.units}
+        self._graphs, self._once = False, True
 
         def leave(bounds: Bounds, parameters: list[Parameter], output: Any) -> Any:
-            name = bounds.unit.name
-            z = self._activity(bounds.unit, output)
-            onwards = z.detach()
-            if parameters:
-                pre, slope = hooks[name].slope_of(name, z)
-                normalised = learn(bounds.unit, Neurons(linear[name], pre, onwards, slope))
+            del parameters
+            found = self._activity(bounds.unit, output)
+            neurons = hooks[bounds.unit.name].neurons(found)
+            onwards = _cut(output)
+            with without_autocast(found.device.type):
+                normalised = learn(bounds.unit, neurons)
+            if found is output:  # a norm follows what the unit returns, not what is picked out of it
                 self._norms.expect(bounds.unit, onwards, normalised)
             return onwards
 
-        handles = [self.model.get_submodule(linear[name]).register_forward_hook(hook) for name, hook in hooks.items()]
+        handles = [hook.register() for hook in hooks.values()]
         try:
             with self._hooks(leave, at_output=False), torch.no_grad():
                 return self._run(labels=self.has_head)
@@ -160,23 +166,30 @@ class Pass:
         pre: Tensor,
         error: Tensor,
         *,
-        local: LocalError | None = None,
+        third_factor: Tensor | None = None,
+        post: Tensor | None = None,
         bias: bool = True,
+        value: Tensor | None = None,
         precision: Precision = "fp32",
     ) -> None:
         """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
-        module = self.model.get_submodule(layer)
-        self.sender.see(layer, pre, error)
-        if local is not None:
-            self.sender.note(layer, local)
+        module = check_linear(layer, self.model.get_submodule(layer))
+        pre, error = check_product(layer, module, pre, error)
+        if layer in self._given:
+            raise MismatchError(f"{layer} is given gradients twice in one step; give all of its rows at once")
+        self._given.add(layer)
+        local = None if post is None else LocalError(third_factor, post, error)
+        self.sender.see(layer, Given(pre, error, local, bias))
         for name, parameter in module._parameters.items():
             if parameter is None or not parameter.requires_grad:
                 continue
-            if name == "bias":
+            if name.startswith("bias"):
                 gradient = error.sum(-2) if bias else torch.zeros_like(parameter)
             else:
                 gradient = plasticity.hebbian(pre, error, precision)
-            self.sender.give(parameter, gradient)
+            mask = module._buffers.get(name.replace("_orig", "_mask"))  # of a pruned layer
+            self.sender.give(parameter, gradient if mask is None else gradient * mask, value)
+            value = None  # once is enough
 
     def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> Tensor | None:
         """Hand the activity to the rule, channels on axis 1, and its error to the unit's own derivative.
@@ -293,6 +306,11 @@ class Pass:
                 raise MismatchError(
                     f"unit {name} was called after the head {self.plan.selection.head[0]}; "
                     "units come first: name another head=, or leave the unit out"
+                )
+            if self._once and name not in self._uncalled:
+                raise MismatchError(
+                    f"unit {name} was called twice in one step, and {type(self.plan.rule).__name__} keeps something "
+                    "of each step; let the model call it once"
                 )
             self._uncalled.discard(name)
             enter_unit(name)

@@ -21,7 +21,7 @@ from infohebb.functional.readout import cross_entropy, mean_squared_error
 from infohebb.networks.unit import Unit
 from infohebb.rules.base import Targets
 
-Shared = Literal["groups", "samples", "classes"]
+Shared = Literal["groups", "samples", "classes", "neurons"]
 Loss = Literal["cross_entropy", "mean_squared_error"]
 NOTHING: Mapping[str, Tensor] = {}  # torch.compile cannot follow a read-only view of it
 
@@ -33,8 +33,8 @@ class Locality:
     `weight_transport`: the value of weights elsewhere. `global_error`: what happens downstream of the unit.
     `update_locking`: a unit learns only after the units above it have been computed. `shared`: which signals all
     neurons of a unit receive, by their size: numbers per sample and group of neurons ("groups"), per pair of samples
-    ("samples"), per sample and class ("classes"). `layer_mean`: each neuron also knows the mean over its unit, one
-    number per sample.
+    ("samples"), per sample and class ("classes"), per sample and neuron, from a network beside it ("neurons").
+    `layer_mean`: each neuron also knows the mean over its unit, one number per sample.
     """
 
     weight_transport: bool = False
@@ -54,9 +54,10 @@ class Signal(NamedTuple):
 class LocalError(NamedTuple):
     """The error at a unit's activity, and the two factors that it is the product of.
 
-    `third_factor`: (m × groups), (m × m) or (m × classes), as `shared` says; None where a neuron's error needs no
-    signal from other neurons. `post`: each neuron's own factor, shaped like z, or (classes × …) fixed weights. `error`:
-    dL/dz, shaped like z. `terms`: numbers to report, among them "objective". `gradients`: dL/d of the rule's own
+    `third_factor`: (m × groups), (m × m), (m × classes) or (m × neurons), as `shared` says; None where a neuron's error
+    needs no signal from other neurons. `post`: each neuron's own factor, shaped like z, or (classes × …) fixed weights;
+    of a rule of windows it may have a row for each remembered sample, and the third factor a column. `error`: dL/dz,
+    shaped like z. `terms`: numbers to report, among them "objective". `gradients`: dL/d of the rule's own
     parameters, by their name in the rule. `normalised`: what the unit's divisive norm will make of z, if the rule has
     computed just that, so that it need not be computed again.
     """
@@ -78,7 +79,7 @@ def product_of_factors(error: LocalError) -> Tensor:
     """
     if error.third_factor is None:
         return error.post
-    if error.shared == "groups":
+    if error.shared in {"groups", "neurons"}:
         return plasticity.modulate(error.third_factor, error.post).view(error.error.shape)
     weighted = (error.third_factor @ error.post.flatten(1)).unflatten(1, error.post.shape[1:])
     return convolution.spread_over(weighted, error.error.shape)
@@ -152,8 +153,11 @@ class Walk(Protocol):
         """Take only these samples of the batch through the network; call it before the pass."""
         ...
 
-    def local(self, learn: Callable[[Unit, Tensor], LocalError | None]) -> Output:
-        """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
+    def local(self, learn: Callable[[Unit, Tensor], LocalError | None], *, once: bool = False) -> Output:
+        """Run the network; each unit learns from `learn(unit, z)` before the next one runs.
+
+        With `once` MismatchError is raised for a unit that is called twice, for rules that keep something of each step.
+        """
         ...
 
     def cut(self) -> tuple[Output, list[tuple[Unit, Tensor]]]:
@@ -179,7 +183,8 @@ class Walk(Protocol):
         """Run the network without graphs below the head; `learn` gives gradients of each unit by `give`.
 
         It returns the divisively normalised activity if it has just that, so that it need not be computed again.
-        Raises MismatchError for a unit that is not one Linear and an elementwise activation.
+        Frozen units are shown too: what a rule keeps of a stream goes on.
+        Raises MismatchError for a unit that is not one Linear and an elementwise activation, or is called twice.
         """
         ...
 
@@ -189,15 +194,19 @@ class Walk(Protocol):
         pre: Tensor,
         error: Tensor,
         *,
-        local: LocalError | None = None,
+        third_factor: Tensor | None = None,
+        post: Tensor | None = None,
         bias: bool = True,
+        value: Tensor | None = None,
         precision: Precision = "fp32",
     ) -> None:
         """Fill the gradients of the weight layer of that name: error × pre, summed over rows, and for its bias error.
 
         `pre` (rows × inputs) is what it received, `error` (rows × outputs) the error at its output; of stacked
-        networks both have the networks first. `local` holds the factors of that error, for `Learner.record`. Without
-        `bias` that one's gradient is zero.
+        networks both have the networks first. `third_factor` (rows × groups) and `post` (rows × outputs) are the two
+        factors that the error is the product of: they are recorded, and rules that learn by `neurons` state them.
+        Without `bias` that one's gradient is zero. `value` is that of the objective, if it has one.
+        Raises MismatchError for other shapes, for a layer that is not W x + b, and for one that is given twice.
         """
         ...
 
@@ -325,7 +334,7 @@ class LocalRule(LearningRule):
             return Step(None, None, targets, walk.terms)
         logits = output.logits.detach()
         loss, error = self.readout(output.features, logits, targets, context)
-        walk.send(output.logits, error, loss)
+        walk.send(output.logits, error, loss.sum())
         return Step(loss, logits, targets, walk.terms)
 
 

@@ -30,6 +30,7 @@ Modulator = Literal["exact", "row", "pub", "head"]
 Policy = Literal["recompute", "stale"]
 Source = Literal["computed", "reservoir"]
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
+WANTED_HEAD = "memory 'stale' teaches the head from features as they were: the head must be a single nn.Linear"
 STREAMED = ("potential", "start", "inputs", "targets", "activity", "features", "logits")  # buffers of a stream
 
 
@@ -68,7 +69,6 @@ class HSICMemory(LocalRule, LayeredRule):
     """
 
     consumes: ClassVar[Literal["batch", "sample", "window", "time_step"]] = "window"
-    locality = Locality(shared=frozenset({"samples", "groups"}))
     compares_inputs = True
     updated_buffers: ClassVar[frozenset[str]] = frozenset(STREAMED)
     stacks: ClassVar[bool] = True
@@ -103,6 +103,11 @@ class HSICMemory(LocalRule, LayeredRule):
         self._held: Window | None = None
         self._first: int | None = None  # numbers that the network's first Linear receives
         self._pretrained: tuple[Any, ...] | None = None  # settings of the auxiliary networks that are there
+
+    @property
+    def locality(self) -> Locality:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Which signals neurons share: a number per remembered sample or, from a reservoir, one for each of them."""
+        return Locality(shared=frozenset({"samples" if self.source == "computed" else "neurons"}))
 
     def attach(self, network: Layered) -> None:
         """Check names, numbers and blocks; what was remembered is forgotten, also by auxiliary networks.
@@ -142,7 +147,7 @@ class HSICMemory(LocalRule, LayeredRule):
     ) -> None:
         """Make and pre-train a network for each unit, where those that are there are not for this one already."""
         settings = (self.window, self.auxiliary_units, self.pretraining, self.modulator, self.gamma)
-        settings += (self.sigma_x, self.sigma_y, self.sigma_z)
+        settings += (self.sigma_x, self.sigma_y, self.sigma_z, features, tuple(widths), classes)
         if not known or settings != self._pretrained or len(self.layers) != len(widths):
             made = [] if like.is_meta else self._auxiliaries(features, widths, classes)  # meta tensors have no numbers
             self.layers, self._pretrained = nn.ModuleList(made), settings
@@ -159,17 +164,17 @@ class HSICMemory(LocalRule, LayeredRule):
                     f"{name} is a {type(module).__name__}, which a current sample cannot have: HSICMemory wants "
                     "networks without batch norm and dropout"
                 )
-        slots = getattr(model, "slots", 1)
-        if self.memory == "stale" and slots != 1:
+        slots = [len(module.potential) for module in model.modules() if isinstance(module, LeakyIntegrator)]
+        if self.memory == "stale" and slots and max(slots) > 1:
             raise MismatchError(
-                f"memory 'stale' runs the current sample alone; give the network slots = 1, not {slots}"
+                f"memory 'stale' runs the current sample alone; give the network slots = 1, not {max(slots)}"
             )
         self._first = next((m.in_features for m in model.modules() if isinstance(m, nn.Linear)), None)
         if self.source == "reservoir":
-            if getattr(model, "stacked", None) is not None or hasattr(model, "slots"):
-                raise MismatchError(
-                    f"source 'reservoir' does not train a {type(model).__name__}; take an MLP, one at a time"
-                )
+            stacked = any(isinstance(module, StackedLinear) for module in model.modules())
+            if slots or stacked:
+                what = "stacked networks" if stacked else f"a {type(model).__name__}, which has leak"
+                raise MismatchError(f"source 'reservoir' does not train {what}; take an MLP, one at a time")
             self._check_reservoir()
 
     def setup(self, units: Sequence[Unit], head: Sequence[Parameter], classes: int | None) -> None:
@@ -251,6 +256,7 @@ class HSICMemory(LocalRule, LayeredRule):
         check_window_length(capacity)
         if self.source == "reservoir":
             self._check_window(inputs, targets)
+            self._check_features(inputs)
         kept = targets
         if stale or self.source == "reservoir":
             kept = self.remembered.push("targets", targets[-1:], capacity, onset=onset)
@@ -262,7 +268,7 @@ class HSICMemory(LocalRule, LayeredRule):
             seen = self._told if self.source == "computed" else self._shown
             self._held = seen(walk.classes, inputs, kept, Window(capacity, onset))
         window = self._held._replace(onset=onset)
-        output = walk.local(partial(self._learn, window))
+        output = walk.local(partial(self._learn, window), once=stale or self.source == "reservoir")
         if output.logits is None:
             return Step(None, None, targets, walk.terms, waiting=not window.learns)
         logits = output.logits.detach()
@@ -278,15 +284,17 @@ class HSICMemory(LocalRule, LayeredRule):
 
     def _read_out_remembered(self, walk: Walk, output: Output, targets: Tensor, window: Window) -> Step:
         """Let the head learn from all samples in the window, remembered ones as they were.  [WMH 4.4]"""
-        name, step_fraction = linear_head(walk)
         assert output.logits is not None
         assert output.features is not None
+        name, linear, step_fraction = linear_head(walk)
+        if not window.learns and step_fraction == 1:
+            check_logits(linear, output.features, output.logits)
         keep = partial(self.remembered.push, capacity=window.capacity, onset=window.onset)
         logits, features = keep("logits", output.logits.detach()), keep("features", output.features)
         loss, error = label_loss(logits, targets)
         if window.learns:
             swapped = (features, error) if error.dim() == 2 else (features.transpose(0, 1), error.transpose(0, 1))
-            walk.give(name, swapped[0], swapped[1] * step_fraction)
+            walk.give(name, swapped[0], swapped[1] * step_fraction, value=loss.sum())
         return Step(loss, logits, targets, walk.terms, waiting=not window.learns)
 
     def error(self, z: Tensor, signal: Signal, context: Window, unit: Unit) -> LocalError | None:
@@ -299,7 +307,7 @@ class HSICMemory(LocalRule, LayeredRule):
             if not context.learns:
                 return None
             error = at_last(factor, z)
-            return LocalError(error, torch.ones_like(z), error)
+            return LocalError(error, torch.ones_like(z), error, shared="neurons")
         if self.memory == "stale":
             assert isinstance(memory, Remembered)
             remembers = memory.push("activity", z, context.capacity, onset=context.onset)
@@ -351,6 +359,15 @@ class HSICMemory(LocalRule, LayeredRule):
             )
         if targets.is_floating_point():
             raise MismatchError("targets are numbers, and source 'reservoir' hears class labels; take 'computed'")
+
+    def _check_features(self, inputs: Tensor) -> None:
+        """Raise MismatchError for samples of another size than the first layer, for which networks are made."""
+        features = inputs[0].numel()
+        if features != self._first:
+            raise MismatchError(
+                f"samples of {features} numbers, and the first Linear takes {self._first}: source 'reservoir' trains "
+                "networks whose first layer takes the sample itself"
+            )
 
     def _check_heard(self, network: Layered, inputs: Tensor, targets: Tensor) -> None:
         """Raise MismatchError for windows and networks that the auxiliary networks are not made for."""
@@ -430,8 +447,8 @@ def at_last(current: Tensor, like: Tensor) -> Tensor:
     return torch.cat([like.new_zeros(len(like) - 1, *like.shape[1:]), current.to(like.dtype)])
 
 
-def linear_head(walk: Walk) -> tuple[str, float]:
-    """Return the name of the head's only Linear, and the step fraction of a leaky integrator that follows it.
+def linear_head(walk: Walk) -> tuple[str, nn.Module, float]:
+    """Return the head's only Linear, its name, and the step fraction of a leaky integrator that follows it.
 
     Raises MismatchError for any other head.
     """
@@ -439,14 +456,21 @@ def linear_head(walk: Walk) -> tuple[str, float]:
         (f"{top}.{name}" if name else top, module)
         for top in walk.head_modules
         for name, module in walk.model.get_submodule(top).named_modules()
+        if not isinstance(module, nn.Sequential)
     ]
-    weighted = [(name, module) for name, module in inside if [*module.parameters(recurse=False)]]
-    if len(weighted) != 1 or not isinstance(weighted[0][1], (nn.Linear, StackedLinear)):
-        raise MismatchError(
-            "memory 'stale' teaches the head from features as they were: the head must be a single nn.Linear"
-        )
-    leaks = [module.step_fraction for _, module in inside if isinstance(module, LeakyIntegrator)]
-    return weighted[0][0], leaks[0] if leaks else 1.0
+    kinds = [type(module) for _, module in inside]
+    if kinds not in ([nn.Linear], [StackedLinear], [nn.Linear, LeakyIntegrator], [StackedLinear, LeakyIntegrator]):
+        raise MismatchError(f"{WANTED_HEAD}, not {', '.join(kind.__name__ for kind in kinds)}")
+    (name, linear), last = inside[0], inside[-1][1]
+    return name, linear, last.step_fraction if isinstance(last, LeakyIntegrator) else 1.0
+
+
+def check_logits(linear: nn.Module, features: Tensor, logits: Tensor) -> None:
+    """Raise MismatchError for logits that are not what the head's Linear gives."""
+    with torch.no_grad():
+        given = linear(features)
+    if given.shape != logits.shape or not torch.allclose(given, logits, rtol=0, atol=0.01 * float(given.abs().max())):
+        raise MismatchError(f"{WANTED_HEAD}, whose output the network returns as it is")
 
 
 def activity_error(signals: Signals) -> Tensor:

@@ -30,7 +30,7 @@ from infohebb.networks.unit import Unit
 from infohebb.rules import contract
 from infohebb.rules.base import Diagnostics, Inputs, Signals, Targets, attached_before, right_answers
 from infohebb.rules.circuit import Cells, Circuit, TeachingCell, follow
-from infohebb.rules.contract import LocalError, Locality, Neurons, Step, Walk, label_loss
+from infohebb.rules.contract import Locality, Neurons, Step, Walk, label_loss
 from infohebb.rules.grouped import GroupedRule, Grouping
 from infohebb.rules.layered import LocalStep, assign_gradient, block_signals, check_fit, readout_signals, synaptic_step
 
@@ -218,12 +218,13 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
         self._check_form()
         if classes is None:
             raise MismatchError("KernelizedBottleneckOnline needs the number of classes: give Learner(..., classes=10)")
-        weights = [unit.linear.weight for unit in units if unit.linear is not None]
+        weights = [at_least_single(unit.linear.weight) for unit in units if unit.linear is not None]
         for unit, weight in zip(units, weights, strict=True):
             self.check_grouping(unit.name, unit, len(weight))
             self._check_grouped(unit.name, grouped=self.grouping(unit) is not None)
         groupings = [self.grouping(unit) for unit in units]
-        settings = (str(self.form), self.sigma, self.gamma, groupings)
+        kept_for = [(unit.name, *weight.shape) for unit, weight in zip(units, weights, strict=True)]
+        settings = (str(self.form), self.sigma, self.gamma, groupings, kept_for, classes)
         if settings != self._kept_for:
             self._kept_for = settings
             self._allocate(weights, groupings, classes)
@@ -241,9 +242,9 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
             if time.learns:
                 cells = synapses.circuit(heard.signal, time.teaching, time.share)
                 rows = rows_of(SIGNALS[self.form](synapses, heard, cells))
-                error = plasticity.modulate(rows.third_factor, rows.post)
-                local = LocalError(rows.third_factor, rows.post, error)
-                walk.give(neurons.layer, rows.pre, error, local=local, bias=self.form != "mean_activity")
+                third_factor, post, learns_bias = rows.third_factor, rows.post, self.form != "mean_activity"
+                error = plasticity.modulate(third_factor, post)
+                walk.give(neurons.layer, rows.pre, error, third_factor=third_factor, post=post, bias=learns_bias)
             if time.kept:
                 synapses.remember(heard, time.kept)
             return None if unit.divisive_norm is None else heard.output
@@ -375,6 +376,11 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
         if "bias" in gradients and self.form == "mean_activity":
             gradients["bias"].zero_()  # it receives a constant, minus its average
         return gradients
+
+
+def at_least_single(weight: Tensor) -> Tensor:
+    """Return a weight in the precision of the rule's arithmetic: float32, or float64 if it is."""
+    return weight.detach() if weight.dtype == torch.float64 else weight.detach().float()
 
 
 def rows_of(signals: Signals) -> Rows:

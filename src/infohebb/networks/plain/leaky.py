@@ -5,6 +5,7 @@ u  potential of each neuron, for each slot of a window      k = dt / tau, the sh
     u ← u + k (W z + b - u),  z = layer norm(f(u)) of hidden layers;  the readout's u are the logits      [WMH 7.1]
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,6 +19,15 @@ from infohebb.functional.leaky import leaky_step
 from infohebb.networks.parts import check_sizes, initialise
 from infohebb.networks.plain.layered import LayeredNetwork
 from infohebb.networks.plain.layers import LayerFactory, Nonlinearity
+
+
+class Held(threading.local):
+    """The potentials of leaky integrators in eval mode while samples are held in this thread; None if they are not."""
+
+    potentials: dict[nn.Module, Tensor] | None = None
+
+
+_held = Held()
 
 
 class LeakyIntegrator(nn.Module):
@@ -34,10 +44,10 @@ class LeakyIntegrator(nn.Module):
         super().__init__()
         self.step_fraction = step_fraction
         self.register_buffer("potential", torch.zeros(slots, neurons))
-        self._held: Tensor | None = None
 
     def forward(self, drive: Float[Tensor, "m *neurons"]) -> Float[Tensor, "m *neurons"]:
-        """Return u + k (drive - u)."""
+        """Return u + k (drive - u), in the precision of the potential."""
+        drive = drive.to(self.potential.dtype)
         if not self.training:
             return self._from_rest(drive)
         if len(drive) != len(self.potential):
@@ -50,15 +60,12 @@ class LeakyIntegrator(nn.Module):
         return u
 
     def _from_rest(self, drive: Tensor) -> Tensor:
-        start = torch.zeros_like(drive) if self._held is None or self._held.dim() == 0 else self._held
-        u = leaky_step(start, drive, self.step_fraction)
-        if self._held is not None:
-            self._held = u.clone()
+        held = _held.potentials
+        start = None if held is None else held.get(self)
+        u = leaky_step(torch.zeros_like(drive) if start is None else start, drive, self.step_fraction)
+        if held is not None:
+            held[self] = u.clone()  # what follows may overwrite it
         return u
-
-    def hold(self, *, on: bool) -> None:
-        """Go on from call to call in eval mode, from rest; or no longer."""
-        self._held = self.potential.new_zeros(()) if on else None
 
     def extra_repr(self) -> str:
         """Return sizes and settings as text."""
@@ -66,16 +73,13 @@ class LeakyIntegrator(nn.Module):
 
 
 @contextmanager
-def holding(network: nn.Module) -> Iterator[None]:
-    """Have the leaky integrators of a network in eval mode go on from call to call inside, from rest."""
-    leaks = [module for module in network.modules() if isinstance(module, LeakyIntegrator)]
-    for leak in leaks:
-        leak.hold(on=True)
+def holding() -> Iterator[None]:
+    """Have leaky integrators in eval mode go on from call to call inside, from rest: in this thread alone."""
+    before, _held.potentials = _held.potentials, {}
     try:
         yield
     finally:
-        for leak in leaks:
-            leak.hold(on=False)
+        _held.potentials = before
 
 
 class LeakyMLP(LayeredNetwork):
@@ -141,6 +145,6 @@ class LeakyMLP(LayeredNetwork):
         x = self.rows(inputs)
         if self.training:
             return super().forward(x)
-        with holding(self):
+        with holding():
             late = [super(LeakyMLP, self).forward(x) for _ in range(self.steps)][self.steps // 2 :]
         return torch.stack(late).mean(0)

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from infohebb.errors import MismatchError
 from infohebb.networks.plain.layered import LayeredNetwork
+from infohebb.networks.plain.layers import Layer
 from infohebb.networks.plain.leaky import LeakyIntegrator
 
 Network = TypeVar("Network", bound=LayeredNetwork)
 PLAIN = (bool, int, float, str, NoneType)
 STACKABLE = (nn.Linear, nn.LayerNorm, LeakyIntegrator)  # of modules that hold tensors, or look at shapes
+CONTAINERS = (LayeredNetwork, Layer, nn.ModuleList, nn.Sequential)
 
 
 class StackedLinear(nn.Module):
@@ -76,6 +78,8 @@ def stack_networks(networks: Sequence[Network]) -> Network:
         each = [network.get_submodule(name) for network in networks]
         if isinstance(module, nn.Linear):
             _replace(together, name, StackedLinear(each))  # pyright: ignore[reportArgumentType]
+        elif not isinstance(module, (*STACKABLE, *CONTAINERS)):
+            check_apart(name, module)
         for buffer in dict(module.named_buffers(recurse=False)):
             stacked = torch.stack([one.get_buffer(buffer).detach() for one in each], 1)
             together.get_submodule(name).register_buffer(buffer, stacked)
@@ -83,10 +87,29 @@ def stack_networks(networks: Sequence[Network]) -> Network:
     return together
 
 
+def check_apart(name: str, module: nn.Module) -> None:
+    """Raise MismatchError for a module that mixes stacked networks, such as a softmax over axis 1."""
+    x = torch.linspace(-2, 2, 48).view(2, 3, 8).sin_()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            apart = torch.stack([module(x[:, place].clone()) for place in range(x.shape[1])], 1)
+            together = module(x.clone())
+    except Exception as error:
+        words = " ".join(str(error).split())[:100]
+        raise MismatchError(f"{name} is a {type(module).__name__}, which cannot be stacked ({words})") from error
+    if together.shape != apart.shape or not torch.allclose(together, apart, atol=1e-5, equal_nan=True):
+        raise MismatchError(f"{name} is a {type(module).__name__}, which mixes networks where they are stacked")
+
+
 def unstack(stacked: Network, place: int) -> Network:
-    """Return one of the networks that are stacked, by its place.  Raises MismatchError for a single network."""
+    """Return one of the networks that are stacked, by its place.
+
+    Raises MismatchError for a single network, and for a place that is not there.
+    """
     if stacked.stacked is None:
         raise MismatchError(f"this {type(stacked).__name__} is a single network; give one of stack_networks")
+    if not 0 <= place < stacked.stacked:
+        raise MismatchError(f"there is no network {place} among {stacked.stacked}; give 0 to {stacked.stacked - 1}")
     single = copy.deepcopy(stacked)
     for name, module in stacked.named_modules():
         if isinstance(module, StackedLinear):

@@ -1,5 +1,6 @@
 """A Learner on one batch, made anew for each check, and what can be seen of its steps."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +14,9 @@ from infohebb.errors import MismatchError
 from infohebb.learner import LayerRecord, Learner
 from infohebb.learner.plan import Plan
 from infohebb.rules.contract import LearningRule, Step
-from infohebb.testing.contract.networks import CLASSES, IMAGE, Example
+from infohebb.testing.contract.networks import CLASSES, IMAGE, SAMPLES, Example
 from infohebb.training.seeding import seeded
 
-SAMPLES = 6
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 LONGEST_WAIT = 64  # calls of `backward`
 Make = Callable[[], LearningRule]
@@ -34,7 +34,8 @@ class Part(NamedTuple):
 class Case:
     """A learner and a batch.
 
-    `random_states` holds that of torch's generator after each call of `backward`, `given` what the last call was given.
+    `random_states` holds that of torch's generator after each call of `backward`. Of the last call `given` is what it
+    was given, `passed` what the network was called with, and `buffers` the network's buffers before it.
     """
 
     learner: Learner
@@ -42,6 +43,8 @@ class Case:
     targets: Tensor
     calls: int = 0
     given: tuple[Any, Tensor] | None = None
+    passed: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    buffers: dict[str, Tensor] = field(default_factory=dict)
     random_states: list[Tensor] = field(default_factory=list)
 
     @property
@@ -78,7 +81,8 @@ class Case:
         for call in range(LONGEST_WAIT):
             self.clear()
             inputs, targets = self.given = self.batch(order)
-            with seeded(1000 * seed + call):
+            self.buffers = {name: buffer.clone() for name, buffer in self.learner.model.named_buffers()}
+            with self._seen(), seeded(1000 * seed + call):
                 step = self.learner.backward(inputs, targets)
                 self.random_states.append(torch.get_rng_state())
             self.calls += 1
@@ -86,6 +90,20 @@ class Case:
                 return step
             assert not self.gradients(), f"the gradient of {next(iter(self.gradients()))} is filled while waiting"
         raise AssertionError(f"still waits after {LONGEST_WAIT} calls of backward")
+
+    @contextlib.contextmanager
+    def _seen(self) -> Iterator[None]:
+        """Note what the network is called with: of a window a rule may let only the current sample through."""
+
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            del module
+            self.passed = args, kwargs
+
+        handle = self.learner.model.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def step_twice(self) -> None:
         """Step on the batch, then once more with all that the rule keeps of it."""

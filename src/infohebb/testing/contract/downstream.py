@@ -2,17 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infohebb.learner.plan import call
-from infohebb.learner.records import RECORDED
 from infohebb.rules.contract import product_of_factors
 from infohebb.testing.contract.cases import Build, Case, Part, close, first_difference, submodule
 from infohebb.testing.contract.probing import Probe, draw_parameters, probe_units, with_third_factor_of
+from infohebb.testing.contract.tracing import SMALL, received_in
 from infohebb.training.seeding import seeded
 
 
@@ -83,22 +81,10 @@ def _unit_that_knows_the_rules_weights(build: Build) -> str | None:
 
 
 def layer_inputs(case: Case) -> dict[str, Tensor]:
-    """Return what each Linear and convolution of the network receives of all samples, by its name."""
-    received: dict[str, Tensor] = {}
-    hooks = []
-    for name, module in case.learner.model.named_modules():
-        if isinstance(module, RECORDED):
-            hooks.append(module.register_forward_pre_hook(partial(_keep, received, name)))
-    with seeded(0), torch.no_grad():
-        call(case.learner.model, case.inputs)
-    for hook in hooks:
-        hook.remove()
+    """Return what each Linear and convolution of the network receives in two steps, by its name."""
+    with received_in(case) as received:
+        case.step_twice()
     return received
-
-
-def _keep(received: dict[str, Tensor], name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-    del module
-    received[name] = args[0].clone()
 
 
 def _change_silently(case: Case, part: Part, received: dict[str, Tensor]) -> bool:
@@ -109,10 +95,10 @@ def _change_silently(case: Case, part: Part, received: dict[str, Tensor]) -> boo
         for name in names:
             module = submodule(case, name)
             seen = seen_by(module, received[name])
-            if seen is None or seen.shape[1] <= len(seen):
+            if seen is None or int(torch.linalg.matrix_rank(seen, rtol=SMALL)) == seen.shape[1]:
                 continue
             weight = module.get_parameter("weight").flatten(1)  # a view
-            onto_inputs = torch.linalg.pinv(seen) @ seen
+            onto_inputs = torch.linalg.pinv(seen, rtol=SMALL) @ seen
             weight += torch.randn_like(weight) @ (torch.eye(len(onto_inputs), dtype=weight.dtype) - onto_inputs)
             changed = True
     return changed

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from infohebb.errors import MismatchError
 from infohebb.networks import CorInfoMaxNetwork, EquilibriumNetwork, PredictiveCodingNetwork, Settling
-from infohebb.networks.plain import MLP, ConvNet
+from infohebb.networks.plain import MLP, ConvNet, LeakyMLP
 from infohebb.rules.contract import LearningRule
 
-CLASSES, IMAGE = 3, (2, 4, 4)
+SAMPLES, CLASSES, IMAGE = 6, 3, (2, 4, 4)
 WIDTHS = (24, 20, 16)
 NORM = {"groups": 4, "power": 0.2, "delta": 1.0}
 VARIANTS: dict[type[Settling], list[dict[str, Any]]] = {  # settings beside the defaults
@@ -93,6 +93,13 @@ def convolution_batch_norm() -> nn.Module:
         *(nn.Conv2d(8, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten()),
         nn.Linear(16, CLASSES),
     )
+
+
+def leaky_networks(rule: LearningRule) -> dict[str, Example]:
+    """Return a network whose potentials go on from step to step, for a rule that names them in `updated_buffers`."""
+    if "potential" not in rule.updated_buffers:
+        return {}
+    return {"LeakyMLP": Example(partial(LeakyMLP, IMAGE, CLASSES, WIDTHS, slots=SAMPLES))}
 
 
 def example_networks() -> dict[str, Example]:

@@ -11,7 +11,7 @@ from infohebb.testing.contract.probing import Probe, probe_units, with_third_fac
 def neurons_do_not_mix(build: Build) -> None:
     """With the third factor held fixed, other activities of some neurons change the error of no others.
 
-    Now, or in the batch before. A neuron is a channel with all its positions. Neurons of one group may know each other
+    Now, or in the step before. A neuron is a channel with all its positions. Neurons of one group may know each other
     where the third factor is a number per group, of two groups or more: they are what divisive norm divides by.
     """
     case = build()
@@ -20,21 +20,22 @@ def neurons_do_not_mix(build: Build) -> None:
 
 
 def _check(probe: Probe, *, layer_mean: bool) -> None:
-    reference = probe.error(probe.z, probe.z)
+    before = _changed(probe.z, torch.ones_like(probe.z[0], dtype=torch.bool).flatten(), layer_mean=layer_mean)
+    reference = probe.error(before, probe.z)
     if reference is None:
         return
     scale, name = float(reference.error.abs().max()), probe.unit.name
     labels = neuron_labels(reference, probe.z)
     for chosen in splits(labels):
-        changed = _changed(probe.z, chosen, layer_mean=layer_mean)
-        for history in ((changed, changed), (changed, probe.z)):
+        earlier, now = (_changed(each, chosen, layer_mean=layer_mean) for each in (before, probe.z))
+        for history in ((earlier, now), (earlier, probe.z)):
             found = probe.error(*history)
             assert found is not None, f"{name}: has an error for some activities only"
             assert close(product_of_factors(found), found.error, float(found.error.abs().max())), (
                 f"{name}: the error is not third factor × postsynaptic factor"
             )
-            before, after = (each.reshape(len(probe.z), -1)[:, ~chosen] for each in _products(reference, found))
-            assert close(after, before, scale), f"{name}: the error of a neuron depends on other neurons' activity"
+            one, other = (each.reshape(len(each), -1)[:, ~chosen] for each in _products(reference, found))
+            assert close(other, one, scale), f"{name}: the error of a neuron depends on other neurons' activity"
 
 
 def neuron_labels(local: LocalError, z: Tensor) -> Tensor:

@@ -4,15 +4,17 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from infohebb.learner.refusals import check_inputs
-from infohebb.learner.walk import Learn, Pass
+from infohebb.learner.senders import Given
+from infohebb.learner.walk import Learn, LearnSynapses, Pass
 from infohebb.networks.unit import Unit
-from infohebb.rules.contract import LearningRule, LocalError, Output, product_of_factors
+from infohebb.rules.contract import LearningRule, LocalError, Neurons, Output, product_of_factors
 from infohebb.testing.contract.cases import Case
 from infohebb.training.seeding import seeded
 
@@ -45,7 +47,7 @@ class Discard:
 
     keeps_graphs = True
 
-    def see(self, layer: str, pre: Tensor, error: Tensor) -> None:
+    def see(self, layer: str, given: Given) -> None:
         """Nothing."""
 
     def note(self, unit: str, error: LocalError) -> None:
@@ -56,7 +58,7 @@ class Discard:
     ) -> None:
         """Nothing."""
 
-    def give(self, parameter: Parameter, gradient: Tensor) -> None:
+    def give(self, parameter: Parameter, gradient: Tensor, value: Tensor | None = None) -> None:
         """Nothing."""
 
 
@@ -64,15 +66,41 @@ class ProbedPass(Pass):
     """A pass that leaves `.grad` alone and shows each unit to `look` before it learns."""
 
     look: Callable[[Probe], None]
+    _probing = False
+    _caught: list[LocalError]
 
-    def local(self, learn: Learn) -> Output:
+    def local(self, learn: Learn, *, once: bool = False) -> Output:
         """Run the network as always, and look at each unit."""
 
         def probed(unit: Unit, z: Tensor) -> LocalError | None:
             self.look(Probe(self.plan.rule, unit, z.clone(), learn))
             return learn(unit, z)
 
-        return super().local(probed)
+        return super().local(probed, once=once)
+
+    def neurons(self, learn: LearnSynapses) -> Output:
+        """Run the network as always, and look at each unit: its error is that of the rows that the rule gives it."""
+
+        def probed(unit: Unit, neurons: Neurons) -> Tensor | None:
+            def again(unit: Unit, z: Tensor) -> LocalError | None:
+                slope = torch.where(z == neurons.z, neurons.slope, neurons.slope + z.tanh())
+                self._caught = []
+                learn(unit, neurons._replace(z=z, slope=slope))
+                return self._caught[-1] if self._caught else None
+
+            self._probing = True
+            self.look(Probe(self.plan.rule, unit, neurons.z.clone(), again))
+            self._probing = False
+            return learn(unit, neurons)
+
+        return super().neurons(probed)
+
+    def give(self, layer: str, pre: Tensor, error: Tensor, **stated: Any) -> None:
+        """Fill gradients as always; catch the error where a unit is looked at."""
+        if not self._probing:
+            super().give(layer, pre, error, **stated)
+        elif stated.get("post") is not None:
+            self._caught.append(LocalError(stated.get("third_factor"), stated["post"], error))
 
 
 def probe_units(case: Case, look: Callable[[Probe], None]) -> None:

@@ -12,7 +12,7 @@ from infohebb.testing.checks import Check, check_promise, raised
 from infohebb.testing.contract import basic_contract, downstream, factors, neurons, settling
 from infohebb.testing.contract.cases import Make, build_case, build_copy
 from infohebb.testing.contract.certificate import Level, levels_of
-from infohebb.testing.contract.networks import networks_for
+from infohebb.testing.contract.networks import leaky_networks, networks_for
 
 PROMISES = (*basic_contract.PROMISES, *factors.PROMISES, *neurons.PROMISES, *downstream.PROMISES)
 ON_OWN_NETWORKS = (*basic_contract.PROMISES, *settling.PROMISES)
@@ -28,10 +28,12 @@ WITH_DROPOUT = (
 def check_with_learner(make: Make, networks: Sequence[str] | None = None) -> Iterator[Check]:
     """Yield a check for each promise of a rule on each network; `networks` names some of them, None all.
 
-    A rule with an `own_network` is checked on networks of that type, which settle.
+    A rule with an `own_network` is checked on networks of that type, which settle. A LeakyMLP is among the networks if
+    the rule names "potential" in `updated_buffers`.
     """
     rule, accepted = make(), 0
     examples, kept = networks_for(rule), PROMISES if rule.own_network is None else ON_OWN_NETWORKS
+    examples |= leaky_networks(rule)
     for name in examples if networks is None else networks:
         if name not in examples:
             raise unknown_name("network of the contract suite", name, examples)

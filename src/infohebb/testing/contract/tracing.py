@@ -1,7 +1,9 @@
 """One forward pass of a learner's network by hooks of its own: what the learner's record is checked against."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +12,14 @@ from torch.utils._pytree import tree_map_only
 
 from infohebb.learner.borders import check_activity
 from infohebb.learner.bounds import Bounds
+from infohebb.learner.inspection import count_samples
 from infohebb.learner.layers import channel_axis, is_weight_layer
-from infohebb.learner.plan import call
 from infohebb.learner.records import RECORDED
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.testing.contract.cases import Case
 from infohebb.training.seeding import seeded
+
+SMALL = 1e-9  # of the largest singular value: rounding
 
 
 @dataclass
@@ -43,9 +47,15 @@ class Trace:
 
 
 def trace_units(case: Case, seed: int = 2000) -> dict[str, Trace]:
-    """Run the network once, on what the last step was given; return each unit's trace, by the unit's name."""
-    model, traces, handles = case.learner.model, {}, []
-    inputs, targets = case.given or case.batch()
+    """Run the network once more, on what the last step called it with, from the buffers of before that.
+
+    Returns each unit's trace, by the unit's name.
+    """
+    if case.passed is None:
+        case.step()
+    assert case.passed is not None
+    (args, kwargs), model, traces, handles = case.passed, case.learner.model, {}, []
+    samples = count_samples((args, kwargs))
     try:
         for bounds in case.plan.selection.units:
             trace = Trace(weight_layers(case, bounds))
@@ -54,13 +64,45 @@ def trace_units(case: Case, seed: int = 2000) -> dict[str, Trace]:
             handles.append(first.register_forward_pre_hook(_entering(bounds.unit.name), with_kwargs=True))
             for name, layer in trace.layers.items():
                 handles.append(layer.register_forward_hook(_keeping(name, trace)))
-            handles.append(last.register_forward_hook(_leaving(case, bounds, trace, len(targets))))
-        with seeded(seed), draws(), torch.enable_grad():
-            call(model, inputs)
+            handles.append(last.register_forward_hook(_leaving(case, bounds, trace, samples)))
+        with buffers_of(model, case.buffers), seeded(seed), draws(), torch.enable_grad():
+            model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
     return traces
+
+
+@contextlib.contextmanager
+def received_in(case: Case) -> Iterator[dict[str, Tensor]]:
+    """Collect what each Linear and convolution of the network receives inside, row after row, by its name."""
+    received: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        del module
+        received[name] = torch.cat([*([received[name]] if name in received else []), args[0].detach()])
+
+    layers = [(name, each) for name, each in case.learner.model.named_modules() if isinstance(each, RECORDED)]
+    handles = [module.register_forward_pre_hook(partial(keep, name)) for name, module in layers]
+    try:
+        yield received
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def buffers_of(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put copies of other values in the place of a model's buffers, by their names, and in the end those back."""
+    there = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], name) for name in values]
+    before = [owner._buffers[last] for owner, last, _ in there]
+    try:
+        for owner, last, name in there:
+            owner._buffers[last] = values[name].clone()
+        yield
+    finally:
+        for (owner, last, _), buffer in zip(there, before, strict=True):
+            owner._buffers[last] = buffer
 
 
 def weight_layers(case: Case, bounds: Bounds) -> dict[str, nn.Module]:
