@@ -511,19 +511,19 @@ class ListensToLoss(Honest):
 class RemembersLoss(Honest):
     """Uses the loss of the batch before, without a word."""
 
-    updated_buffers = frozenset({"loss"})
+    updated_buffers = frozenset({"last_loss"})
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("loss", torch.ones(()))
+        self.register_buffer("last_loss", torch.ones(()))
 
     def backward(self, walk, inputs, targets):
         step = super().backward(walk, inputs, targets)
-        self.loss = step.loss
+        self.last_loss = step.loss
         return step
 
     def factor(self, context):
-        return self.loss
+        return self.last_loss
 
 
 class LearnsAtTheEnd(Honest):
