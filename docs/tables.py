@@ -16,6 +16,7 @@ from infohebb.report import units
 from infohebb.report.collect import sections
 from infohebb.report.figures import methods_together, section_figures
 from infohebb.report.numbers import number_sweeps
+from infohebb.report.old_names import with_new_names
 from infohebb.report.style import Drawing, Group
 from infohebb.report.summary import Section
 from infohebb.report.tables import markdown, matrix, matrix_text
@@ -89,12 +90,12 @@ EPOCHS = (1, 2, 3, 5, 10, 20, 50)
 
 
 def course(recipe: str) -> str:
-    """Test accuracy of each row and seed after some epochs and, where it was watched, the first layer's angle there."""
+    """Test accuracy of each row and seed after some epochs and, where monitored, the first layer's angle there."""
     lines = ["| row, seed | " + " | ".join(map(str, EPOCHS)) + " |", "|---|" + "---:|" * len(EPOCHS)]
-    for record in recorded(recipe):
+    for record in map(with_new_names, recorded(recipe)):
         accuracy = record.curves.get("test_accuracy", [])
-        watched = record.curves.get("watched", {})
-        angles = dict(zip(watched.get("epoch", []), watched.get("angle", {}).get("layers.0", []), strict=False))
+        monitor = record.curves.get("monitor", {})
+        angles = dict(zip(monitor.get("epoch", []), monitor.get("angle", {}).get("layers.0", []), strict=False))
         cells = [
             f"{accuracy[epoch - 1]:.2f}" + (f", {angles[epoch]:.1f}°" if epoch in angles else "")
             if epoch <= len(accuracy)

@@ -7,7 +7,12 @@ import numpy as np
 from infohebb.experiments.record import Record, record_path, write_record
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"  # of this repository
-BLOCKS = ("block1", "block2", "block3")
+OLD, NEW = "0.1.0", "0.2.0"  # versions of infohebb
+BLOCKS = ("block1", "block2", "block3")  # in records of version 0.1
+UNITS = ("layers.0", "layers.1", "layers.2")
+WEIGHTS = ("layers.0.activity.conv.weight", "layers.1.activity.conv.weight", "layers.2.activity.linear.weight")
+ROLES = {OLD: ("local", "readout"), NEW: ("units", "head")}
+LAYERS = ("layer 1", "layer 2", "layer 3")  # in figures and tables
 
 
 def curve(first, last, epochs, rng, noise=0.3):
@@ -34,9 +39,11 @@ def make_record(
     recipe="kib/table1",
     split="test",
     quantity="accuracy",
-    blocks=BLOCKS,
+    blocks=None,
+    version=OLD,
     **more,
 ):
+    blocks = {OLD: BLOCKS, NEW: UNITS}[version] if blocks is None else blocks
     rng = np.random.default_rng(seed)
     rate = [1.0 if epoch <= epochs * 0.6 else 0.25 for epoch in range(1, epochs + 1)]
     low = 60.0 if quantity == "accuracy" else 3 * score
@@ -53,17 +60,19 @@ def make_record(
             f"{split}_{quantity}": curve(low, score, epochs, rng, noise),
             "train_loss": curve(1.0, 0.1, epochs, rng, 0.01),
             "seconds": [2.0] * epochs,
-            "learning_rate": {"local": rate, "readout": [0.001] * epochs},
+            "learning_rate": dict(zip(ROLES[version], (rate, [0.001] * epochs), strict=True)),
             "objective": {name: objective(epochs, rng, i) for i, name in enumerate(blocks, 1)},
         },
         "config": {"data": {"name": "mnist"}, "rule": {"name": "KernelizedBottleneck", "gamma": 2.0}, "seed": seed},
-        "versions": {"python": "3.11.2", "torch": "2.13.0", "infohebb": "0.1.0"},
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "infohebb": version},
         "commit": "0123abcd",
         "device": "cpu",
         "wall_seconds": 200.0,
         "peak_memory_bytes": 512 * 2**20,
         "peak_memory_method": "high-water mark of the resident set",
     }
+    if version == NEW:
+        fields["curves"][f"{split}_loss"] = [0.2] * epochs
     return Record(**{**fields, **more})
 
 
@@ -76,8 +85,8 @@ def alignment(at=(0, 2, 4), layers=(*BLOCKS, "readout"), angle=80.0, ratio=0.1):
     return {"epoch": list(at), "angle": angles, "norm_ratio": ratios}
 
 
-def diagnosed(row="mnist/gaussian/grouping+divnorm", seed=0, epochs=4, **options):
-    record = make_record(row, seed, epochs=epochs)
+def diagnosed(row="mnist/gaussian/grouping+divnorm", seed=0, epochs=4, version=OLD, **options):
+    record = make_record(row, seed, epochs=epochs, version=version)
     record.curves["alignment"] = alignment(**options)
     return record
 
@@ -102,12 +111,12 @@ def study(row="gaussian/two_point/plain", seed=0, *, final=None, published=None,
     return make_record(row, seed, published=published, **{**fields, **more})
 
 
-def save_pictures(path: Path, seed=0, per_class=8, classes=10):
+def save_pictures(path: Path, seed=0, per_class=8, classes=10, names=BLOCKS):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), per_class)
     same = (labels[:, None] == labels[None]).astype(float)
     arrays = {"labels": labels}
-    for i, name in enumerate(BLOCKS, 1):
+    for i, name in enumerate(names, 1):
         noise = rng.normal(size=(labels.size, labels.size))
         noise = 0.06 * (noise + noise.T)
         arrays[f"gram_before_{name}"] = (0.35 + 0.15 * same + noise).astype(np.float16)
@@ -119,5 +128,6 @@ def save(folder: Path, record: Record, *, pictures=False) -> Path:
     validate = any(key.startswith("validation") for key in record.final)
     path = write_record(record, record_path(folder, record.recipe, record.row, record.seed, validate=validate))
     if pictures:
-        save_pictures(path.with_suffix(".npz"), record.seed)
+        names = BLOCKS if record.versions["infohebb"] == OLD else UNITS
+        save_pictures(path.with_suffix(".npz"), record.seed, names=names)
     return path

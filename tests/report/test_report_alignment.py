@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from report_records import BLOCKS, diagnosed, make_record
+from report_records import BLOCKS, LAYERS, diagnosed, make_record
 
 from infohebb.report import markdown
 from infohebb.report.alignment import alignment_curves
@@ -13,9 +13,9 @@ from infohebb.report.figures import row_figures
 from infohebb.report.html import command, page
 from infohebb.report.tables import RATIOS, alignment_heads, alignment_tables
 
-LAYERS = (*BLOCKS, "readout")
 TITLES = ["Angle to backprop's gradient", "Norm ratio to backprop's gradient"]
 TEN = tuple(f"block{i}" for i in range(1, 11))
+SHOWN = tuple(f"layer {i}" for i in range(1, 11))
 
 
 def summary(*records):
@@ -31,8 +31,8 @@ def test_a_diagnosed_row_has_two_figures_that_name_layers_units_and_references()
     assert [angles.title, ratios.title] == TITLES
     for drawing in (angles, ratios):
         found = words(drawing)
-        assert {"epoch", "block2", "block3", "readout"} <= set(found)
-        assert "block1" not in found, "it has no gradient"
+        assert {"epoch", *LAYERS[1:], "readout"} <= set(found)
+        assert "layer 1" not in found, "it has no gradient"
         assert "seeds" not in drawing.caption
     assert {"angle (degrees)", "90°, no relation", "0", "30", "60", "90"} <= set(words(angles))
     assert {"norm of rule / backprop (no unit)", "1, equal norms", "1", "10", "100", "1000"} <= set(words(ratios))
@@ -59,7 +59,7 @@ def test_bands_are_drawn_for_several_seeds():
 @pytest.mark.parametrize("at", [(0,), tuple(range(5)), tuple(range(101))])
 def test_ten_layers_are_told_apart_by_colour_and_marker(at):
     angles, _ = alignment_curves(summary(diagnosed(at=at, layers=("first", *TEN, "readout")))).drawings
-    assert {*TEN, "readout", "90°, no relation"} <= set(words(angles))
+    assert {*SHOWN, "readout", "90°, no relation"} <= set(words(angles))
     marks = set(re.findall(r"<use [^>]*fill: (#[0-9a-f]{6})", angles.svg))
     assert len(marks - {"#9aa4af"}) == 11  # but for the ticks
 
@@ -87,13 +87,13 @@ def test_a_diagnosis_that_says_nothing_has_no_figure():
 def test_the_table_holds_the_last_angles_by_layer():
     records = [diagnosed(seed=0), diagnosed(seed=1, angle=82.0), make_record("mnist/backprop/plain")]
     (section,) = sections(records)
-    assert alignment_heads(section) == ["row", "after epoch", *LAYERS]
+    assert alignment_heads(section) == ["row", "after epoch", *LAYERS, "readout"]
     # seeds 0 and 1: 80 + i + 1 and 82 + i + 1 at the last of three; s.d. of two that differ by 2 is the root of 2
     last = [f"{82 + i:.1f} ± 1.4" for i in range(1, 4)]
     assert alignment_tables(section)[0][1] == [["mnist/gaussian/grouping+divnorm", "4", "–", *last]]
     text = markdown(records)
     assert "Angle to backprop's gradient (degrees), when last measured:" in text
-    assert "| row | after epoch | block1 | block2 | block3 | readout |" in text
+    assert "| row | after epoch | layer 1 | layer 2 | layer 3 | readout |" in text
     assert f"| `mnist/gaussian/grouping+divnorm` | 4 | – | {' | '.join(last)} |" in text
 
 
@@ -101,7 +101,7 @@ def test_norm_ratios_have_their_table():
     records = [diagnosed(seed=0, ratio=0.5), diagnosed(seed=1, ratio=0.5)]
     (section,) = sections(records)
     title, (line,) = alignment_tables(section)[1]
-    ratios = [records[0].curves["alignment"]["norm_ratio"][layer][-1] for layer in LAYERS[1:]]
+    ratios = [records[0].curves["alignment"]["norm_ratio"][layer][-1] for layer in (*BLOCKS[1:], "readout")]
     assert line[2:] == ["–", *(f"{ratio:.3g} ± 0" for ratio in ratios)]
     assert f"{RATIOS}, when last measured:" in markdown(records)
     assert title == RATIOS
@@ -111,7 +111,7 @@ def test_norm_ratios_have_their_table():
 def test_rows_of_other_depths_share_a_table_in_the_order_of_layers():
     records = [diagnosed("a/x/1", layers=("block1", "readout")), diagnosed("a/y/1", layers=(*TEN, "readout"))]
     (section,) = sections(records)
-    assert alignment_heads(section)[2:] == [*TEN, "readout"]
+    assert alignment_heads(section)[2:] == [*SHOWN, "readout"]
     assert alignment_tables(section)[0][1][0][2:] == ["–"] * 10 + ["82.0"]
 
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from report_records import BLOCKS, make_record, save, save_pictures
+from report_records import LAYERS, make_record, save, save_pictures
 
 from infohebb.errors import CorruptFileError
 from infohebb.experiments.record import read_record
@@ -88,20 +88,20 @@ def test_one_epoch_is_marked_where_a_line_would_be_invisible():
 
 
 def test_one_epoch_has_a_place_in_the_plane():
-    assert set(BLOCKS) <= set(words(information_plane(summary(make_record(epochs=1)))))
+    assert set(LAYERS) <= set(words(information_plane(summary(make_record(epochs=1)))))
 
 
-def test_objectives_have_one_drawing_per_block_with_all_terms():
+def test_objectives_have_one_drawing_per_layer_with_all_terms():
     group = objectives(summary(make_record()))
-    assert [drawing.title for drawing in group.drawings] == [f"Objective of {name}" for name in BLOCKS]
+    assert [drawing.title for drawing in group.drawings] == [f"Objective of {name}" for name in LAYERS]
     labels = {"epoch", "value (no unit)", "objective", "compression, pHSIC(K, K)", "relevance, pHSIC(Y, K)"}
     assert labels <= set(words(group.drawings[0]))
     assert "γ = 2." in group.caption
 
 
-def test_the_plane_has_one_trajectory_per_block():
+def test_the_plane_has_one_trajectory_per_layer():
     drawing = information_plane(summary(make_record()))
-    assert {"compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)", *BLOCKS} <= set(words(drawing))
+    assert {"compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)", *LAYERS} <= set(words(drawing))
 
 
 def test_a_logarithmic_axis_has_plain_numbers():
@@ -121,7 +121,7 @@ def test_records_without_curves_have_no_figures():
     assert row_figures(summary(make_record(curves={}))) == []
 
 
-def test_a_block_without_relevance_keeps_its_objective():
+def test_a_layer_without_relevance_keeps_its_objective():
     curves = {"epoch": [1, 2], "objective": {"block1": {"objective": [1.0, 0.5]}}}
     row = summary(make_record(curves=curves))
     assert information_plane(row) is None
@@ -131,7 +131,7 @@ def test_a_block_without_relevance_keeps_its_objective():
 def test_gram_matrices_show_before_and_after_with_classes(tmp_path):
     row = summary(read_record(save(tmp_path, make_record(), pictures=True)))
     group = gram_matrices(row)
-    assert [drawing.title for drawing in group.drawings] == [f"Gram matrix of {name}" for name in BLOCKS]
+    assert [drawing.title for drawing in group.drawings] == [f"Gram matrix of {name}" for name in LAYERS]
     found = words(group.drawings[0])
     assert {"before training", "after training", "sample, by class", "K"} <= set(found)
     assert [found.count(str(name)) for name in range(10)] == [4] * 10  # two matrices, two axes

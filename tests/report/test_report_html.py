@@ -80,7 +80,7 @@ def test_each_row_has_its_numbers_and_figures(written):
     assert {"98.13 ± 0.15 (3)", "+0.03", "−1.40", "45.00 (1)", "0.02130 (1)", "3 m 20 s", "512 MiB"} <= set(texts)
     assert texts.count("Learning curves") == 6  # one per row and split
     assert texts.count("Information plane") == 4  # backprop has none
-    assert texts.count("Gram matrix of block2") == 2  # only two rows have pictures
+    assert texts.count("Gram matrix of layer 2") == 2  # only two rows have pictures
     assert {"accuracy (%)", "mean squared error", "epoch", "compression, pHSIC(K, K) (no unit)"} <= set(texts)
 
 
@@ -134,7 +134,7 @@ def test_every_text_of_a_record_is_escaped():
     assert text.count("&lt;script&gt;") >= 10
 
 
-def test_block_names_are_escaped():
+def test_names_of_layers_are_escaped():
     text = page([make_record(blocks=("<script>", "b&"))])
     assert "<script" not in text
     assert "Objective of <script>" in Page(text).texts

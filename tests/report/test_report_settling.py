@@ -1,18 +1,18 @@
-"""What the report shows of settling networks: what was watched as they learned, and their neurons' compartments."""
+"""What the report shows of settling networks: their monitor as they learn, and their neurons' compartments."""
 
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from report_records import make_record, save
+from report_records import NEW, make_record, save
 
 from infohebb.experiments.record import read_record
 from infohebb.report.collect import sections
 from infohebb.report.compartments import compartment_traces
 from infohebb.report.figures import row_figures
 from infohebb.report.html import page
+from infohebb.report.monitor import information_curves, monitor_curves
 from infohebb.report.style import depths
-from infohebb.report.watched import information_curves, watched_curves
 
 TITLES = [
     "Angle between forward and feedback weights",
@@ -30,7 +30,7 @@ def words(drawing):
     return [element.text for element in ET.fromstring(drawing.svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def watched(seed=0, epochs=4, angle=70.0, forward=-5.0, **more):
+def monitored(seed=0, epochs=4, angle=70.0, forward=-5.0, **more):
     """The record of a run of two hidden layers and an output."""
     names, at = [f"layers.{i}" for i in range(3)], list(range(epochs + 1))
     hidden = names[:2]
@@ -42,8 +42,8 @@ def watched(seed=0, epochs=4, angle=70.0, forward=-5.0, **more):
         "forward": {name: [forward] * len(at) for name in names},
         "backward": {name: [1.0 + seed] * len(at) for name in names[1:]},
     }
-    record = make_record("mnist/corinfomax/box", seed, epochs=epochs, blocks=(), recipe="cim/mnist")
-    record.curves["watched"] = {"epoch": at, **lines, **more}
+    record = make_record("mnist/corinfomax/box", seed, epochs=epochs, blocks=(), recipe="cim/mnist", version=NEW)
+    record.curves["monitor"] = {"epoch": at, **lines, **more}
     return record
 
 
@@ -68,23 +68,23 @@ def compartments(sweeps=40, onset=31, layers=3):
 
 
 def row_with(folder, arrays):
-    path = save(folder, watched())
+    path = save(folder, monitored())
     np.savez_compressed(path.with_suffix(".npz"), **arrays)
     return sections([read_record(path)])[0].rows[0]
 
 
-def test_a_watched_row_has_figures_that_name_layers_units_and_references():
-    drawings = watched_curves(summary(watched())).drawings
+def test_a_monitored_row_has_figures_that_name_layers_units_and_references():
+    drawings = monitor_curves(summary(monitored())).drawings
     assert [drawing.title for drawing in drawings] == TITLES
     angles, rates, residuals = map(words, drawings)
-    assert {"angle (degrees)", "90°, no relation", "layers.0", "layers.1", "0", "30", "60", "90"} <= set(angles)
-    assert "layers.2" not in angles, "nothing feeds back to the output from above"
-    assert {"rate (no unit)", "layers.2"} <= set(rates)
-    assert {"mean of |dr|/dt (no unit)", "layers.2", "0.001", "1e-05"} <= set(residuals)
+    assert {"angle (degrees)", "90°, no relation", "layer 1", "layer 2", "0", "30", "60", "90"} <= set(angles)
+    assert "layer 3" not in angles, "nothing feeds back to the output from above"
+    assert {"rate (no unit)", "layer 3"} <= set(rates)
+    assert {"mean of |dr|/dt (no unit)", "layer 3", "0.001", "1e-05"} <= set(residuals)
 
 
 def test_a_layer_looks_alike_in_all_of_them():
-    angles, rates, _ = watched_curves(summary(watched())).drawings
+    angles, rates, _ = monitor_curves(summary(monitored())).drawings
     of_first, of_second, of_third = depths(3)
     assert all(colour in rates.svg for colour in (of_first, of_second, of_third))
     assert of_second in angles.svg
@@ -92,9 +92,9 @@ def test_a_layer_looks_alike_in_all_of_them():
 
 
 def test_information_has_a_figure_for_each_layer_and_lines_for_both_directions():
-    group = information_curves(summary(watched()))
-    assert group.kind == "blocks"
-    titles = [f"Information of {a} and {b}" for a, b in (("layers.0", "input"), ("layers.1", "layers.0"))]
+    group = information_curves(summary(monitored()))
+    assert group.kind == "layers"
+    titles = [f"Information of {a} and {b}" for a, b in (("layer 1", "input"), ("layer 2", "layer 1"))]
     assert [drawing.title for drawing in group.drawings][:2] == titles
     first, second, _ = map(words, group.drawings)
     assert {"information (nats)", "in all", "by forward weights"} <= set(first)
@@ -105,16 +105,16 @@ def test_information_has_a_figure_for_each_layer_and_lines_for_both_directions()
 
 
 def test_information_far_below_zero_leaves_the_rest_to_be_seen():
-    near, far = (information_curves(summary(watched(forward=least))).drawings[1] for least in (-20.0, -20000.0))
+    near, far = (information_curves(summary(monitored(forward=least))).drawings[1] for least in (-20.0, -20000.0))
     assert near.caption == ""
     assert far.caption == "Below −10 nats the axis is logarithmic."
     assert {"−10", "−100", "−1000", "−10000", "0", "5", "10"} <= set(words(far))
 
 
 def test_bands_are_drawn_for_several_seeds():
-    row = summary(watched(0), watched(1, angle=60.0))
-    assert watched_curves(row).drawings[0].svg.count("fill-opacity: 0.18") == 2
-    assert all("2 seeds" in drawing.caption for drawing in watched_curves(row).drawings)
+    row = summary(monitored(0), monitored(1, angle=60.0))
+    assert monitor_curves(row).drawings[0].svg.count("fill-opacity: 0.18") == 2
+    assert all("2 seeds" in drawing.caption for drawing in monitor_curves(row).drawings)
     assert "2 seeds" in information_curves(row).caption
 
 
@@ -122,16 +122,16 @@ def test_bands_are_drawn_for_several_seeds():
     "found", [None, {}, {"epoch": [0]}, {"epoch": [0], "angle": {"layers.0": [None]}, "rate": 3, "forward": None}]
 )
 def test_what_says_nothing_has_no_figure(found):
-    row = summary(make_record(curves={"epoch": [1], "watched": found}))
-    assert watched_curves(row).drawings == ()
+    row = summary(make_record(curves={"epoch": [1], "monitor": found}))
+    assert monitor_curves(row).drawings == ()
     assert information_curves(row).drawings == ()
 
 
 def test_numbers_that_are_missing_or_zero_refuse_nothing():
     zero = dict.fromkeys(("layers.0", "layers.1"), [0.0] * 5)
     gaps = {"layers.0": [None, 1.0, None, 2.0, 3.0]}
-    row = summary(watched(residual=zero, rate=zero, information=gaps))
-    assert [drawing.title for drawing in watched_curves(row).drawings] == TITLES[:2]
+    row = summary(monitored(residual=zero, rate=zero, information=gaps))
+    assert [drawing.title for drawing in monitor_curves(row).drawings] == TITLES[:2]
     assert len(information_curves(row).drawings) == 3
 
 
@@ -141,8 +141,8 @@ def test_a_neuron_of_each_layer_is_drawn_before_and_after_training(tmp_path):
     found = words(neurons)
     assert {"before training", "after training", "sweep", "nudge begins", "potential, rate", "(no unit)"} <= set(found)
     assert {"basal dendrite", "apical dendrite", "soma", "rate"} <= set(found)
-    assert {"layers.0, neuron 0", "layers.1, neuron 3", "output, neuron 0, the target"} <= set(found)
-    assert {"objective (no unit)", "layers.0", "layers.1", "output"} <= set(words(objectives))
+    assert {"layer 1, neuron 0", "layer 2, neuron 3", "output, neuron 0, the target"} <= set(found)
+    assert {"objective (no unit)", "layer 1", "layer 2", "output"} <= set(words(objectives))
     assert "Seed 0" in neurons.caption
 
 

@@ -16,10 +16,12 @@ class Record(pydantic.BaseModel):
 
     `final` and `curves` hold `train_accuracy` and `test_accuracy` (or `validation_accuracy`) in percent; for continuous
     targets `train_error` and `test_error`, mean squared errors. `curves` also holds `epoch`, `samples` seen since the
-    start (windows of a stream), `train_loss`, `seconds`, `learning_rate` by kind of parameter as an epoch begins, and
-    `objective`, by block, of lists named after the objective's terms; of a run that was diagnosed also `alignment`: an
-    `epoch` of its own, 0 being before learning, and by layer the `angle` (degrees) and `norm_ratio` of the rule's
-    gradient to backprop's, null where a layer has none. Of a study both hold what it found, by the names that it gives.
+    start (windows of a stream), `train_loss` and `test_loss`, `seconds`, `learning_rate` by role of parameters as an
+    epoch begins, and `objective`, by unit, of lists named after the objective's terms; for some rules `monitor`, with
+    an `epoch` of its own, 0 being before learning, by measure and layer; of a run that was diagnosed also `alignment`,
+    with an `epoch` of its own, and by weight the `angle` (degrees) and `norm_ratio` of the rule's gradient to
+    backprop's, null where a weight has none. Of a study both hold what it found, by the names that it gives.
+    Records of version 0.1 have other names for some of this; `infohebb.report.old_names` lists them.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid")

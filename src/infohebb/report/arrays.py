@@ -2,20 +2,27 @@
 
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from infohebb.errors import CorruptFileError
 from infohebb.experiments.record import Record
+from infohebb.report.old_names import array_name
 from infohebb.report.summary import Summary
 
 
-def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`, or those of some names that it holds.  Raises CorruptFileError when it is not one."""
+def read_arrays(record: Record, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays beside a record, or those of some names that are there; none where there is no file.
+
+    Raises CorruptFileError for a file of anything else.
+    """
+    path = record.pictures
+    if path is None:
+        return {}
     try:
         with np.load(path) as arrays:
-            return {name: arrays[name] for name in arrays.files if names is None or name in names}
+            found = {array_name(name, record): name for name in arrays.files}
+            return {name: arrays[stored] for name, stored in found.items() if names is None or name in names}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise CorruptFileError(f"{path} does not hold the pictures of a record; move it away") from error
 
@@ -23,10 +30,9 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
 def first_with(row: Summary, names: Sequence[str]) -> tuple[Record, dict[str, np.ndarray]] | None:
     """Of the first seed that has all arrays of those names: its record and them; one seed stands for all."""
     for record in row.records:
-        if record.pictures is not None:
-            arrays = read_arrays(record.pictures, names)
-            if len(arrays) == len(names):
-                return record, arrays
+        arrays = read_arrays(record, names)
+        if len(arrays) == len(names):
+            return record, arrays
     return None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from infohebb.errors import UsageError
 from infohebb.experiments.record import Record, read_records
+from infohebb.report.old_names import with_new_names
 from infohebb.report.summary import MEASURES, Measure, Section, Spread, Summary
 
 COUNTED = re.compile(r"=\d+(\.\d+)?$")
@@ -17,9 +18,12 @@ TRAINING = {measure.train_key for measure in MEASURES}
 
 
 def sections(records: Iterable[Record]) -> list[Section]:
-    """Records by folder, recipe and split; rows by data set, method and mode, each in the order of its first coming."""
+    """Records by folder, recipe and split; rows by data set, method and mode, each in the order of its first coming.
+
+    From here on all records have the names of today.
+    """
     groups: dict[tuple[str, str, Measure], dict[str, list[Record]]] = {}
-    records = list(records)
+    records = [with_new_names(record) for record in records]
     for record, folder in zip(records, _folders(records), strict=True):
         rows = groups.setdefault((folder, record.recipe, measure_of(record)), {})
         rows.setdefault(record.row, []).append(record)

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from infohebb.report import units
 from infohebb.report.arrays import first_with
 from infohebb.report.style import (
     DARK,
@@ -67,7 +68,8 @@ def _neurons(arrays: dict[str, np.ndarray], name: str, words: str) -> Drawing:
                     values = arrays[f"compartments_{when}_{part}"][:, neuron].astype(float)
                     look = {"color": colour, "linestyle": line, "linewidth": width, "label": label}
                     axes.plot(arrays["compartments_sweep"], values, **look)
-            pair[0].set_title(str(arrays["compartments_neuron"][neuron]), fontsize=9, fontweight="normal", pad=4, x=0)
+            name_of_neuron = units.layer(str(arrays["compartments_neuron"][neuron]))
+            pair[0].set_title(name_of_neuron, fontsize=9, fontweight="normal", pad=4, x=0)
             pair[0].set_ylabel("potential, rate\n(no unit)", fontsize=8)
         _finish(figure, rows, arrays)
     kept = (
@@ -81,7 +83,7 @@ def _objectives(arrays: dict[str, np.ndarray], name: str, words: str) -> Drawing
     """Each with its own scale: their levels before and after training are of other weights."""
     title = "Objective of each layer along the two phases"
     layers = arrays["objective_before"].shape[1]
-    labels = [*(f"layers.{place}" for place in range(layers - 1)), "output"]
+    labels = [*(f"layer {place}" for place in range(1, layers)), "output"]
     with mpl.rc_context(LOOK):
         figure, rows = _pairs(title, layers, gap=0.56, share=False)
         for place, (pair, label) in enumerate(zip(rows, labels, strict=True)):

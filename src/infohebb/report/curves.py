@@ -1,11 +1,12 @@
-"""What changes over the epochs: accuracy or error, and each block's objective with its terms."""
+"""What changes over the epochs: accuracy or error, and each layer's objective with its terms."""
 
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
-from infohebb.report.series import Series, block_names, rate_drops, series
+from infohebb.report import units
+from infohebb.report.series import Series, layer_names, rate_drops, series
 from infohebb.report.style import (
     DARK,
     LIGHT,
@@ -14,7 +15,7 @@ from infohebb.report.style import (
     MARKERS,
     MIDDLE,
     MUTED,
-    PER_BLOCK,
+    PER_LAYER,
     Drawing,
     Group,
     epoch_axis,
@@ -47,19 +48,19 @@ def learning_curve(row: Summary) -> Drawing | None:
 
 
 def objectives(row: Summary) -> Group:
-    """One drawing per block: its objective and the terms that it is made of, against epoch."""
-    found = [_objective(row, name) for name in block_names(row.records)]
-    return Group("blocks", tuple(drawing for drawing in found if drawing), _objective_caption(row))
+    """One drawing per layer: its objective and the terms that it is made of, against epoch."""
+    found = [_objective(row, name) for name in layer_names(row.records)]
+    return Group("layers", tuple(drawing for drawing in found if drawing), _objective_caption(row))
 
 
-def _objective(row: Summary, block: str) -> Drawing | None:
-    terms = {label: series(row.records, "objective", block, key) for key, label in TERMS.items()}
+def _objective(row: Summary, layer: str) -> Drawing | None:
+    terms = {label: series(row.records, "objective", layer, key) for key, label in TERMS.items()}
     found = [curve for curve in terms.values() if curve is not None]
     if not found:
         return None
-    title = f"Objective of {block}"
+    title = f"Objective of {units.layer(layer)}"
     with mpl.rc_context(LOOK):
-        figure, axes = plot_canvas(title, "epoch", "value (no unit)", width=PER_BLOCK, legend=2)
+        figure, axes = plot_canvas(title, "epoch", "value (no unit)", width=PER_LAYER, legend=2)
         for (label, curve), colour, line, shape in zip(terms.items(), COLOURS, LINES, MARKERS, strict=False):
             draw_curve(axes, curve, label, colour, line, shape)
         epoch_axis(axes, [epoch for curve in found for epoch in curve.at])
@@ -103,4 +104,4 @@ def _objective_caption(row: Summary) -> str:
     rule = row.records[0].config.get("rule")
     gamma = rule.get("gamma") if isinstance(rule, dict) else None
     value = f" γ = {gamma:g}." if isinstance(gamma, (int, float)) else ""
-    return f"Objective = compression − γ · relevance, which each block lowers.{value} {band_caption(row)}".rstrip()
+    return f"Objective = compression − γ · relevance, which each layer lowers.{value} {band_caption(row)}".rstrip()

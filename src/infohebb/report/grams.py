@@ -1,30 +1,31 @@
-"""Gram matrices of each block's activity before and after training, samples sorted by class."""
+"""Gram matrices of each layer's activity before and after training, samples sorted by class."""
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from infohebb.report import units
 from infohebb.report.arrays import read_arrays
 from infohebb.report.maps import colour_bar, colours, limits_of
-from infohebb.report.style import INK, LOOK, PER_BLOCK, Drawing, Group, svg_text
+from infohebb.report.style import INK, LOOK, PER_LAYER, Drawing, Group, svg_text
 from infohebb.report.summary import Summary
 
 HEIGHT, BOTTOM, SIDE, LEFTS = 2.45, 0.4, 1.42, (0.42, 1.98)  # of a pair, in inches
 MOST_CLASSES = 20  # with more, lines and numbers would cover the matrix
 BEFORE, AFTER = "gram_before_", "gram_after_"
-WHAT = "Cosine similarity of each block's activity, less its mean over the samples"
+WHAT = "Cosine similarity of each layer's activity, less its mean over the samples"
 
 
 def gram_matrices(row: Summary) -> Group:
-    """One drawing per block, of the first seed that has pictures."""
+    """One drawing per layer, of the first seed that has pictures."""
     record = next((run for run in row.records if run.pictures), None)
-    if record is None or record.pictures is None:
-        return Group("blocks", ())
-    arrays = read_arrays(record.pictures)
-    pairs = tuple(_gram_pair(arrays, block, f"{row.name} seed {record.seed}") for block in _blocks(arrays))
-    caption = "Lines part the classes. Each block has one colour scale for both matrices, drawn from off the diagonal."
-    return Group("blocks", pairs, f"{WHAT}, seed {record.seed}. {caption}")
+    if record is None:
+        return Group("layers", ())
+    arrays = read_arrays(record)
+    pairs = tuple(_gram_pair(arrays, layer, f"{row.name} seed {record.seed}") for layer in _layers(arrays))
+    caption = "Lines part the classes. Each layer has one colour scale for both matrices, drawn from off the diagonal."
+    return Group("layers", pairs, f"{WHAT}, seed {record.seed}. {caption}")
 
 
 def colour_limits(grams: list[np.ndarray]) -> tuple[float, float]:
@@ -33,22 +34,22 @@ def colour_limits(grams: list[np.ndarray]) -> tuple[float, float]:
     return limits_of(entries)
 
 
-def _blocks(arrays: dict[str, np.ndarray]) -> list[str]:
+def _layers(arrays: dict[str, np.ndarray]) -> list[str]:
     square = [name for name, gram in arrays.items() if gram.ndim == 2 and gram.shape[0] == gram.shape[1]]
     found = (name.removeprefix(BEFORE).removeprefix(AFTER) for name in square if name.startswith((BEFORE, AFTER)))
     return list(dict.fromkeys(found))
 
 
-def _gram_pair(arrays: dict[str, np.ndarray], block: str, name: str) -> Drawing:
-    pair = {"before training": arrays.get(BEFORE + block), "after training": arrays.get(AFTER + block)}
+def _gram_pair(arrays: dict[str, np.ndarray], layer: str, name: str) -> Drawing:
+    pair = {"before training": arrays.get(BEFORE + layer), "after training": arrays.get(AFTER + layer)}
     grams = {moment: gram.astype(float) for moment, gram in pair.items() if gram is not None}
     limits = colour_limits(list(grams.values()))
-    title = f"Gram matrix of {block}"
+    title = f"Gram matrix of {units.layer(layer)}"
     with mpl.rc_context({**LOOK, "axes.grid": False}):
-        figure = Figure(figsize=(PER_BLOCK, HEIGHT))
-        figure.text(0.1 / PER_BLOCK, 1 - 0.22 / HEIGHT, title, fontsize=10.5, fontweight="bold", color=INK)
+        figure = Figure(figsize=(PER_LAYER, HEIGHT))
+        figure.text(0.1 / PER_LAYER, 1 - 0.22 / HEIGHT, title, fontsize=10.5, fontweight="bold", color=INK)
         for (moment, gram), left in zip(grams.items(), LEFTS, strict=False):
-            axes = figure.add_axes((left / PER_BLOCK, BOTTOM / HEIGHT, SIDE / PER_BLOCK, SIDE / HEIGHT))
+            axes = figure.add_axes((left / PER_LAYER, BOTTOM / HEIGHT, SIDE / PER_LAYER, SIDE / HEIGHT))
             _matrix(axes, gram, arrays.get("labels", np.array([])), limits)
             axes.set_title(moment, fontsize=9, fontweight="normal", loc="center", pad=5)
         figure.axes[0].set_ylabel("sample, by class")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from infohebb.report import units
 from infohebb.report.curves import draw_curve
 from infohebb.report.series import Series
 from infohebb.report.style import (
@@ -36,12 +37,12 @@ def layer_canvas(
 
     Looks are told by the place among all `layers`, which are those that have a curve if not given.
     """
-    names = [*lines, *([reference[1]] if reference else [])]
+    names = [*map(units.layer, lines), *([reference[1]] if reference else [])]
     figure, axes = plot_canvas(title, "epoch", ylabel, legend=_rows(names))
     layers = layers or list(lines)
     for name, line in lines.items():
         position = layers.index(name)
-        draw_curve(axes, line, name, *_look(name, position, layers), **_marks(line, position))
+        draw_curve(axes, line, units.layer(name), *_look(name, position, layers), **_marks(line, position))
     if reference:
         axes.axhline(reference[0], color=MUTED, linestyle=(0, (1, 1.6)), linewidth=1.6, label=reference[1], zorder=1.5)
     return figure, axes
@@ -55,11 +56,11 @@ def finish(figure: Figure, axes: Axes, lines: dict[str, Series]) -> None:
 
 
 def _look(name: str, position: int, layers: Sequence[str]) -> tuple[str, str, str]:
-    """Blocks by depth as in the information plane: dark to light, neighbours told apart by their markers."""
-    blocks = [layer for layer in layers if layer != READOUT]
+    """Layers by depth as in the information plane: dark to light, neighbours told apart by their markers."""
     if name == READOUT:
         return INK, LINES[1], "p"
-    return depths(len(blocks))[position], LINES[0], MARKERS[position % len(MARKERS)]
+    below = [layer for layer in layers if layer != READOUT]
+    return depths(len(below))[position], LINES[0], MARKERS[position % len(MARKERS)]
 
 
 def _marks(line: Series, position: int) -> dict[str, object]:

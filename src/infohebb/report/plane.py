@@ -1,11 +1,12 @@
-"""The information plane: what each block keeps about the labels against what it keeps in all, as it trains."""
+"""The information plane: what each layer keeps about the labels against what it keeps in all, as it trains."""
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from infohebb.report.series import Series, block_names, series
+from infohebb.report import units
+from infohebb.report.series import Series, layer_names, series
 from infohebb.report.style import (
     INK,
     LOOK,
@@ -20,29 +21,29 @@ from infohebb.report.style import (
 from infohebb.report.summary import Summary
 
 CAPTION = (
-    "One trajectory per block: hollow marker, first epoch; filled marker, last. "
+    "One trajectory per layer: hollow marker, first epoch; filled marker, last. "
     "Up is more about the labels, left is more compressed."
 )
 WIDE = 30.0  # ratio of largest to smallest value from which an axis is logarithmic
 
 
 def information_plane(row: Summary) -> Drawing | None:
-    """Relevance against compression, one trajectory per block, mean over seeds."""
-    paths = {name: path for name in block_names(row.records) if (path := _path(row, name)) is not None}
+    """Relevance against compression, one trajectory per layer, mean over seeds."""
+    paths = {name: path for name in layer_names(row.records) if (path := _path(row, name)) is not None}
     if not paths:
         return None
     with mpl.rc_context(LOOK):
         xlabel, ylabel = "compression, pHSIC(K, K) (no unit)", "relevance, pHSIC(Y, K) (no unit)"
         figure, axes = plot_canvas("Information plane", xlabel, ylabel, legend=2 + max(len(paths) - 5, 0) // 4)
         for (name, path), colour, shape in zip(paths.items(), depths(len(paths)), MARKERS * len(paths), strict=False):
-            _trajectory(axes, name, path, colour, shape)
+            _trajectory(axes, units.layer(name), path, colour, shape)
         _scales(axes, list(paths.values()))
         legend_below(figure, axes, columns=4)
     return Drawing("Information plane", svg_text(figure, f"plane of {row.name}"), CAPTION)
 
 
-def _path(row: Summary, block: str) -> np.ndarray | None:
-    both = [series(row.records, "objective", block, term) for term in ("compression", "relevance")]
+def _path(row: Summary, layer: str) -> np.ndarray | None:
+    both = [series(row.records, "objective", layer, term) for term in ("compression", "relevance")]
     if both[0] is None or both[1] is None:
         return None
     x, y = (_means(term) for term in both if term is not None)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from infohebb.experiments.record import Record
+from infohebb.report.summary import in_order
 
 MOST_DROPS = 8  # a rate that falls more often is a schedule, not a few events worth a mark
 
@@ -70,9 +71,10 @@ def samples_to_a_point(rows: Iterable[Sequence[Record]]) -> set[float]:
     return {float(np.diff(samples, prepend=0.0)[-1]) for samples in seen if samples.size}
 
 
-def block_names(records: Sequence[Record]) -> list[str]:
-    """Of every block whose objective some record holds, in order."""
-    return list(dict.fromkeys(name for run in records for name in (run.curves.get("objective") or {})))
+def layer_names(records: Sequence[Record]) -> list[str]:
+    """Of every layer whose objective some record holds, from the input up."""
+    found = (run.curves.get("objective") for run in records)
+    return list(in_order(*(layers for layers in found if isinstance(layers, dict))))
 
 
 def rate_drops(records: Sequence[Record]) -> list[float]:

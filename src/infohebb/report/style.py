@@ -19,7 +19,7 @@ from infohebb.report.png import shrink_images
 
 INK, MUTED, GRID = "#1d2733", "#5b6673", "#e4e8ec"
 DARK, MIDDLE, LIGHT = "#16345e", "#b2473e", "#d9a032"  # told apart without colour: luminance rises in this order
-PLOT, PER_BLOCK = 5.4, 4.0  # widths in inches: two to a row of the page, and three
+PLOT, PER_LAYER = 5.4, 4.0  # widths in inches: two to a row of the page, and three
 LINES = ("-", "--", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 FEW_EPOCHS = 12  # up to here each epoch gets a marker
@@ -73,7 +73,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Group:
-    """Drawings that belong in one row of the page: "plots", or one for each of the "blocks" under a common caption."""
+    """Drawings that belong in one row of the page: "plots", or one for each of the "layers" under a common caption."""
 
     kind: str
     drawings: tuple[Drawing, ...]
@@ -141,7 +141,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def depths(count: int) -> list[str]:
-    """A colour for each of `count` blocks, dark at the input and light at the output, with or without colour."""
+    """A colour for each of `count` layers, dark at the input and light at the output, with or without colour."""
     shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.82, max(count, 1)))
     return [to_hex(shade) for shade in shades]
 

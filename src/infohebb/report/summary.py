@@ -9,7 +9,7 @@ from infohebb.report import units
 NEAR_POINTS = 0.3  # of accuracy: what the papers' own seeds differ by
 NEAR_SHARE = 0.05  # of a published error
 ROUNDING = 1e-9
-READOUT = "readout"  # the last of a network's layers, after block1, block2, …
+READOUT = "readout"  # the head of a network of ours, after layers.0, layers.1, …
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Summary:
     @property
     def layers(self) -> tuple[str, ...]:
         """Of which angles were measured, from the input up."""
-        return in_order(self.angles)
+        return tuple(self.angles)
 
     @property
     def published_text(self) -> str:
@@ -176,7 +176,7 @@ class Section:
     @property
     def layers(self) -> tuple[str, ...]:
         """Of which angles were measured in some row, from the input up."""
-        return in_order(layer for row in self.rows for layer in row.angles)
+        return in_order(*(row.angles for row in self.rows))
 
     @property
     def datasets(self) -> list[str]:
@@ -189,9 +189,18 @@ class Section:
         return len(self.methods) > 1 and len(self.rows) > len(self.methods)
 
 
-def in_order(layers: Iterable[str]) -> tuple[str, ...]:
-    """Each layer once: blocks by their number, and the readout."""
-    return tuple(sorted(set(layers), key=lambda name: (name == READOUT, len(name), name)))
+def in_order(*networks: Iterable[str]) -> tuple[str, ...]:
+    """Each layer once, given those of each network from the input up.
+
+    What a network adds stands before the next of its layers that others have, or at the end.
+    """
+    found: list[str] = []
+    for layers in map(list, networks):
+        for place, layer in enumerate(layers):
+            if layer not in found:
+                above = (found.index(known) for known in layers[place + 1 :] if known in found)
+                found.insert(next(above, len(found)), layer)
+    return tuple(found)
 
 
 def _placed(folder: str, recipe: str) -> str:

@@ -98,7 +98,7 @@ def matrix_text(row: Summary | None) -> str:
 
 def alignment_heads(section: Section) -> list[str]:
     """The columns of the tables of angles and norm ratios."""
-    return ["row", "after epoch", *section.layers]
+    return ["row", "after epoch", *map(units.layer, section.layers)]
 
 
 def alignment_tables(section: Section) -> list[tuple[str, list[list[str]]]]:

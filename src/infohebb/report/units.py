@@ -3,6 +3,7 @@
 import re
 
 NOTHING = "–"
+LAYER = re.compile(r"^layers\.(\d+)(\.|\b)")
 MIB = 2**20
 GIB = 2**30
 
@@ -20,6 +21,11 @@ def words(key: str) -> str:
 def named(key: str) -> str:
     """That with its unit, where it is known to have one."""
     return f"{words(key)} (%)" if is_percent(key) else words(key)
+
+
+def layer(name: str) -> str:
+    """A layer as a reader counts: "layers.0" as "layer 1", "layers.0.conv1" as "layer 1, conv1", "stem" as it is."""
+    return LAYER.sub(lambda found: f"layer {int(found[1]) + 1}{', ' if found[2] else ''}", name)
 
 
 def score(value: float | None, quantity: str = "accuracy") -> str:

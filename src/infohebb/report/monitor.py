@@ -1,4 +1,4 @@
-"""What a rule says of a settling network as it learns: angles of its weights, information between layers, rest."""
+"""What a rule measures of a settling network as it learns: angles of its weights, information between layers, rest."""
 
 import math
 
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
+from infohebb.report import units
 from infohebb.report.curves import band_caption, draw_curve
 from infohebb.report.layers import finish, layer_canvas
 from infohebb.report.series import Series, series
@@ -18,7 +19,7 @@ from infohebb.report.style import (
     MARKERS,
     MIDDLE,
     MUTED,
-    PER_BLOCK,
+    PER_LAYER,
     Drawing,
     Group,
     epoch_axis,
@@ -43,17 +44,17 @@ CAPTURED = (
 )
 
 
-def watched_curves(row: Summary) -> Group:
-    """Angles of forward and feedback weights, mean rates, what is left to settle; none where no run was watched."""
+def monitor_curves(row: Summary) -> Group:
+    """Angles of forward and feedback weights, mean rates, what is left to settle; none where no run has a monitor."""
     drawings = (_angles(row), _rates(row), _residuals(row))
     return Group("plots", tuple(drawing for drawing in drawings if drawing))
 
 
 def information_curves(row: Summary) -> Group:
     """One drawing per layer: the information between it and the one below, and what is captured of it."""
-    names = in_order(name for measure in KINDS for name in _lines(row, measure))
+    names = in_order(*(_lines(row, measure) for measure in KINDS))
     drawings = tuple(_information(row, name, _below(name, names)) for name in names)
-    return Group("blocks", drawings, f"{CAPTURED} {WHEN} {band_caption(row)}".rstrip())
+    return Group("layers", drawings, f"{CAPTURED} {WHEN} {band_caption(row)}".rstrip())
 
 
 def _angles(row: Summary) -> Drawing | None:
@@ -102,11 +103,11 @@ def _residuals(row: Summary) -> Drawing | None:
 
 
 def _information(row: Summary, name: str, below: str) -> Drawing:
-    found = {measure: series(row.records, "watched", measure, name, at=("watched", "epoch")) for measure in KINDS}
+    found = {measure: series(row.records, "monitor", measure, name, at=("monitor", "epoch")) for measure in KINDS}
     curves = [curve for curve in found.values() if curve is not None]
-    title = f"Information of {name} and {below}"
+    title = f"Information of {units.layer(name)} and {units.layer(below)}"
     with mpl.rc_context(LOOK):
-        figure, axes = plot_canvas(title, "epoch", "information (nats)", width=PER_BLOCK, legend=2)
+        figure, axes = plot_canvas(title, "epoch", "information (nats)", width=PER_LAYER, legend=2)
         for measure, (label, colour, line, shape) in KINDS.items():
             draw_curve(axes, found[measure], label, colour, line, shape)
         axes.axhline(0, color=MUTED, linestyle=(0, (1, 1.6)), linewidth=1.2, zorder=1.5)
@@ -140,17 +141,17 @@ def _below(name: str, names: tuple[str, ...]) -> str:
 
 
 def _lines(row: Summary, measure: str) -> dict[str, Series]:
-    names = in_order(name for run in row.records for name in _of(run.curves.get("watched"), measure))
-    found = {name: series(row.records, "watched", measure, name, at=("watched", "epoch")) for name in names}
+    names = in_order(*(_of(run.curves.get("monitor"), measure) for run in row.records))
+    found = {name: series(row.records, "monitor", measure, name, at=("monitor", "epoch")) for name in names}
     return {name: line for name, line in found.items() if line is not None}
 
 
 def _layers(row: Summary) -> tuple[str, ...]:
-    """All that were watched, from the input up: those that angles are measured of are but the hidden ones."""
+    """All layers of the monitor, from the input up: angles are measured of the hidden ones alone."""
     measures = ("rate", "angle", *KINDS)
-    return in_order(name for run in row.records for what in measures for name in _of(run.curves.get("watched"), what))
+    return in_order(*(_of(run.curves.get("monitor"), what) for run in row.records for what in measures))
 
 
-def _of(watched: object, measure: str) -> list[str]:
-    layers = watched.get(measure) if isinstance(watched, dict) else None
+def _of(monitor: object, measure: str) -> list[str]:
+    layers = monitor.get(measure) if isinstance(monitor, dict) else None
     return list(layers) if isinstance(layers, dict) else []
