@@ -29,6 +29,7 @@ from infohebb.training.callbacks.randomness import all_random_states, generators
 from infohebb.training.checkpoint import (
     LACKING,
     UNREADABLE,
+    interrupted_after,
     is_finished,
     latest,
     load_weights,
@@ -94,6 +95,10 @@ class Checkpoint(Callback):
         """Write a checkpoint, if it is time."""
         if state.epoch % self.every and state.epoch < state.epochs and not state.stop:
             return
+        with interrupted_after():
+            self._write(state)
+
+    def _write(self, state: State) -> None:
         contents = {
             "network.safetensors": save(_checked(state.learner.model, "the model")),
             "rule.safetensors": save(_checked(state.learner.rule, "the rule")),
