@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from training_toys import data, network, rule, same, weights
 
-from infohebb import load_network, train
+from infohebb import Backprop, load_network, train
 from infohebb.errors import CheckpointError, CorruptFileError, MissingDataError, NoSpaceError
-from infohebb.training import Checkpoints
+from infohebb.training import Checkpoints, Diagnose
 from infohebb.training.checkpoint import drop_state, latest, load_weights, read_config, save_weights
 
 NETWORK = {"dropout": 0.2, "norm": "batch"}  # random numbers and running averages have to come back too
@@ -36,18 +37,19 @@ class PowerFailureError(Exception):
 def go(folder=None, crash_at=None, config=None, groups=None, samples=60, **options):
     """Train for three steps an epoch; the power fails in the step of that number, counted from 0."""
     net, learning = network(**NETWORK), rule(groups=groups) if groups else rule()
-    if crash_at is not None:
-        count, backward = iter(range(100)), learning.backward
-
-        def crashing(*given):
-            if next(count) == crash_at:
-                raise PowerFailureError
-            return backward(*given)
-
-        learning.backward = crashing
     kept = Checkpoints(folder, {"a": 1} if config is None else config) if folder else None
     options = {"epochs": 4, "batch": 20, "milestones": [2], "optimizer": OPTIMIZERS["sgd"], **options}
-    curves = train(net, learning, data(samples), checkpoints=kept, progress=False, **options)
+    count = iter(range(100))
+
+    def crash(*_):
+        if next(count) == crash_at:
+            raise PowerFailureError
+
+    handle = register_optimizer_step_pre_hook(crash)
+    try:
+        curves = train(net, learning, data(samples), checkpoints=kept, progress=False, **options)
+    finally:
+        handle.remove()
     del curves["seconds"]
     return weights(net), curves
 
@@ -66,8 +68,9 @@ def write_state(folder, content):
         *({"optimizer": optimizer} for optimizer in OPTIMIZERS.values()),
         {"milestones": [], "factor_every": 4, "factor": 0.5},
         {"powers": [[1, 0.9], [3, 0.8]]},
+        {"diagnose": Diagnose(Backprop(), 2)},
     ],
-    ids=[*OPTIMIZERS, "factor_every", "powers"],
+    ids=[*OPTIMIZERS, "factor_every", "powers", "diagnose"],
 )
 def test_training_goes_on_to_the_same_bits(tmp_path, options):
     whole, curves = go(**options)
@@ -97,7 +100,7 @@ def test_of_a_training_its_newest_checkpoint_stays_with_what_made_it(tmp_path):
     loaded = network(**NETWORK)
     load_weights(tmp_path, loaded)
     assert same(weights(loaded), final)
-    with pytest.raises(CheckpointError, match=r"is of infohebb\.train: give load_network a network like the one trained"):
+    with pytest.raises(CheckpointError, match=r"is of infohebb\.train: give load_network a network like the one"):
         load_network(tmp_path)
     go(tmp_path, milestones=[2], epochs=5)  # a list for a tuple is the same
 
@@ -123,6 +126,17 @@ def test_another_training_does_not_go_on(tmp_path, options, words):
         go(tmp_path, **options)
     assert str(caught.value).endswith("; choose another folder, or delete it")
     assert [path.name for path in tmp_path.iterdir()] == ["epoch0001"]
+
+
+def test_diagnosing_otherwise_goes_on_from_the_same_checkpoint(tmp_path):
+    whole = go(epochs=3)
+    go(tmp_path, epochs=1)
+    _, curves = go(tmp_path, epochs=2, diagnose=Diagnose(Backprop()))
+    assert curves["alignment"]["epoch"] == [2]
+    again, curves = go(tmp_path, epochs=3, diagnose=Diagnose(Backprop(), 4))
+    assert curves.pop("alignment")["epoch"] == [2]
+    assert curves == whole[1]
+    assert same(again, whole[0])
 
 
 @pytest.mark.parametrize("where", ["torch.save", "os.fsync", "json.dumps"])

@@ -160,6 +160,13 @@ def test_diagnose_is_the_alignment_callback():
     assert set(history["alignment"]["angle"]) == {"0.weight", "4.weight", "6.weight"}
 
 
+def test_what_a_rule_monitors_has_curves_unless_a_loader_has_no_samples_to_set_apart():
+    for given, curves in ((arrays(), {"epoch": [0, 1]}), ([arrays()], None)):
+        network = infohebb.CorInfoMaxNetwork(8, 2, (6,))
+        history = train(network, infohebb.CorInfoMax(), given, epochs=1)
+        assert (history.get("monitor") and {"epoch": history["monitor"]["epoch"]}) == curves
+
+
 def test_a_rule_used_twice_on_a_model_keeps_its_feedback():
     model, rule = sequential(), infohebb.DirectFeedbackAlignment()
     train(model, rule)

@@ -8,6 +8,7 @@ import infohebb
 from infohebb import Backprop, KernelizedBottleneck, LastLayer
 from infohebb.data import DataSet, from_arrays
 from infohebb.errors import GroupingError, MismatchError, NonFiniteLossError
+from infohebb.training import Diagnose
 
 SGD = {"name": "sgd", "lr": {"units": 1.0, "head": 0.05}, "momentum": 0.9}
 
@@ -72,7 +73,9 @@ def test_continuous_targets_are_scored_by_their_mean_squared_error():
 
 def test_validation_never_reads_the_test_set():
     poisoned = DataSet("poisoned", data().train, Untouchable(torch.zeros(1, 8), torch.zeros(1).long()), 2)
-    curves = train(network(), rule(), poisoned, epochs=2, held_out="validation")
+    asked = {"held_out": "validation", "diagnose": Diagnose(Backprop())}
+    curves = train(network(), rule(), poisoned, epochs=2, **asked)
+    assert curves["alignment"]["epoch"] == [0, 1, 2]
     assert len(curves["validation_accuracy"]) == len(curves["validation_loss"]) == 2
     assert "test_accuracy" not in curves
     with pytest.raises(AssertionError, match="test split was read"):
@@ -127,6 +130,10 @@ def test_a_rule_that_cannot_train_the_network_says_so_before_anything_moves():
         train(network(divisive_norm=None), rule(groups=5), data(), epochs=1)
     with pytest.raises(MismatchError, match="divisive norm"):
         train(net, rule(groups=8), data(), epochs=1)
+    with pytest.raises(MismatchError, match="divisive norm"):
+        train(net, rule(), data(), epochs=1, diagnose=Diagnose(rule(groups=8)))
+    with pytest.raises(MismatchError, match=r"no batch can be set apart from a loader .*; give arrays \(x, y\)"):
+        train(net, rule(), [tuple(data().train)], epochs=1, diagnose=Diagnose(Backprop()))
     assert same(weights(net), before)
 
 

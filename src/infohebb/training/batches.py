@@ -198,7 +198,10 @@ class LoaderBatches:
     def sample(self, size: int | None = None) -> Batch:
         """Raise MismatchError: reading from a loader may change what it gives next."""
         del size
-        raise MismatchError("no batch can be set apart from a loader without changing it; give batch=(inputs, targets)")
+        raise MismatchError(
+            "no batch can be set apart from a loader without changing it; give arrays (x, y), or the callback "
+            "batch=(inputs, targets)"
+        )
 
     def _ready(self, batch: Any) -> Batch:
         if self.unpack is None:

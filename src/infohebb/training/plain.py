@@ -232,7 +232,8 @@ def make_callbacks(given: Mapping[str, Any], learner: Learner, batches: Batches)
     callbacks: list[Callback] = []
     if given["diagnose"] is not None:
         callbacks.append(Alignment(given["diagnose"].reference, every=int(given["diagnose"].every)))
-    if type(learner.rule).monitor is not contract.LearningRule.monitor:
+    monitored = type(learner.rule).monitor is not contract.LearningRule.monitor
+    if monitored and isinstance(batches, ArrayBatches):  # a loader has no samples to set apart
         callbacks.append(Monitor())
     if given["checkpoints"] is not None:
         settings = {name: given[name] for name in KEPT}
