@@ -1,6 +1,7 @@
 """Callbacks: each does what it says, and none changes what is learned."""
 
 import copy
+import json
 import sys
 from functools import partial
 
@@ -11,7 +12,9 @@ from safetensors.torch import load_file
 
 import infohebb
 from infohebb.callbacks import Alignment, Callback, EarlyStopping, Monitor, Progress, Snapshots, TensorBoard
+from infohebb.data import DataSet, Split
 from infohebb.errors import MismatchError, UnknownNameError, UsageError, WrongTypeError
+from infohebb.training.batches import Home, as_batches
 
 
 def fit(learner, train=None, validation=None, **options):
@@ -87,12 +90,81 @@ def test_alignment_is_that_of_the_two_gradients():
     assert lines["angle"]["fc.weight"][0] == pytest.approx(0, abs=1e-3)
 
 
-def test_two_rules_see_the_same_dropout():
+def test_two_rules_see_the_same_dropout_and_what_does_not_learn_has_no_angle():
     """Our dropout draws by unit, and backprop runs the network as a whole."""
     model = infohebb.networks.plain.MLP(8, 2, (16, 16), dropout=0.5)
     one = infohebb.Learner(model, infohebb.LastLayer())
-    history = fit(one, callbacks=[Alignment(infohebb.Backprop())])
-    assert history["alignment"]["angle"]["readout.weight"] == pytest.approx([0.0] * 3, abs=1e-3)
+    lines = fit(one, callbacks=[Alignment(infohebb.Backprop())])["alignment"]
+    assert lines["angle"]["readout.weight"] == pytest.approx([0.0] * 3, abs=1e-3)
+    names = [f"layers.{k}.activity.linear.weight" for k in (0, 1)]
+    assert [lines[measure][name] for measure in ("angle", "norm_ratio") for name in names] == [[None] * 3] * 4
+    json.dumps(lines, allow_nan=False)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_backprop_is_its_own_reference_whatever_it_draws_and_rounds(precision):
+    """By dropout and batch norm, on fully connected and convolutional layers; frozen weights are left out."""
+    torch.manual_seed(0)
+    images = torch.randn(20, 1, 8, 8)
+    settings = {"norm": "batch", "divisive_norm": {"groups": 2}, "dropout": 0.3}
+    model = infohebb.networks.plain.ConvNet((1, 8, 8), 2, (4, 4), (2,), (16,), **settings)
+    model.layers[1].requires_grad_(False)
+    one = infohebb.Learner(model, infohebb.Backprop())
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        lines = fit(one, (images, torch.arange(20) % 2), callbacks=[Alignment(infohebb.Backprop())])["alignment"]
+    learning = ["layers.0.activity.conv.weight", "layers.2.activity.linear.weight", "readout.weight"]
+    assert [*lines["angle"]] == learning
+    assert all(angles == pytest.approx([0] * 3, abs=1e-4) for angles in lines["angle"].values())
+    assert all(ratios == pytest.approx([1] * 3, rel=1e-6) for ratios in lines["norm_ratio"].values())
+
+
+class Zero(infohebb.LocalRule):
+    """Its units have no error."""
+
+    def error(self, z, signal, context, unit):
+        return infohebb.LocalError(None, z * 0, z * 0)
+
+
+def test_a_gradient_of_zero_has_no_angle_and_its_ratio_is_zero():
+    for own, other, ratio in ((Zero, infohebb.Backprop, 0.0), (infohebb.Backprop, Zero, None)):
+        lines = fit(own_learner(own()), epochs=1, callbacks=[Alignment(other())])["alignment"]
+        assert lines["angle"]["stem.weight"] == [None, None]
+        assert lines["norm_ratio"]["stem.weight"] == [ratio, ratio]
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(1, [0, 1, 2, 3]), (2, [0, 2]), (3, [0, 3]), (9, [0])])
+def test_every_counts_epochs_from_before_learning(every, epochs):
+    lines = fit(own_learner(), epochs=3, callbacks=[Alignment(infohebb.Backprop(), every=every)])["alignment"]
+    assert lines["epoch"] == epochs
+    assert all(len(line) == len(epochs) for name in ("angle", "norm_ratio") for line in lines[name].values())
+
+
+def test_the_batch_set_apart_is_fixed_not_augmented_and_of_every_class():
+    x, y = arrays()
+    order = y.argsort(stable=True)
+    given = DataSet("sorted", Split(x[order], y[order]), None, 2, augment=lambda x: -x)
+    batches = as_batches(given, 20, Home(torch.device("cpu"), torch.float64))
+    inputs, targets = batches.sample()
+    assert inputs.dtype == torch.float64
+    assert len(targets) == 20
+    assert set(targets.tolist()) == {0, 1}
+    rows = {tuple(row) for row in x.double().tolist()}
+    assert all(tuple(row) in rows for row in inputs.tolist())
+    assert torch.equal(batches.sample()[0], inputs)
+
+
+def test_the_seconds_of_an_epoch_are_those_of_learning(monkeypatch):
+    now = [0.0]
+
+    class Slow(infohebb.Backprop):
+        def backward(self, *batch):
+            now[0] += 1000
+            return super().backward(*batch)
+
+    monkeypatch.setattr("infohebb.training.fitting.time.perf_counter", lambda: now[0])
+    history = fit(own_learner(), callbacks=[Alignment(Slow())])
+    assert now == [3000]
+    assert history["seconds"] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +199,7 @@ def test_gradients_are_measured_before_a_rule_changes_them():
 
 
 def test_a_loader_has_no_batch_to_measure_on():
-    with pytest.raises(MismatchError, match="give batch="):
+    with pytest.raises(MismatchError, match=r"give .*batch="):
         fit(learner(), [arrays(20)], callbacks=[Alignment(infohebb.Backprop())])
 
 

@@ -1,7 +1,6 @@
 """Checkpoint: whole or not at all, and a fit goes on from it to the same bits, after SIGKILL too."""
 
 import json
-import signal
 import time
 
 import pytest
@@ -14,69 +13,109 @@ import infohebb
 from infohebb.callbacks import Callback, Checkpoint, EarlyStopping
 from infohebb.errors import CheckpointError, CorruptFileError
 
-# A run whose weights depend on dropout, momentum, a scheduler and a shuffled DataLoader with a generator of its own; it
-# draws from NumPy and Python too, as augmentations may.
-SCRIPT = """
-import random, sys, time
-import numpy
-import torch
-from torch import nn
+# Each run is forked three times from one process: whole, killed by SIGKILL in its third epoch, and gone on with. The
+# weights of the first two depend on dropout, momentum, a scheduler and a shuffled DataLoader with a generator of its
+# own, and they draw from NumPy and Python too, as augmentations may; the others end epochs in the midst of a pass.
+KILLED = """
+import os, random, signal, sys, traceback
+import numpy, torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
-from safetensors.torch import save_file
-import infohebb
-from infohebb.callbacks import Checkpoint, EarlyStopping
-
-torch.manual_seed(3), numpy.random.seed(3), random.seed(3)
-x = torch.randn(60, 8)
-y = (x[:, 0] > 0).long()
-model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 16), nn.Tanh(),
-                      nn.Linear(16, 2))
-if sys.argv[3] == "CorInfoMax":  # whose inverse correlations are buffers, and which draws signs
-    model = infohebb.CorInfoMaxNetwork(8, 2, (16,), entropy_gain=0.01)
-    learner = infohebb.Learner(model, infohebb.CorInfoMax(forgetting=0.99))
-    rates = dict(forward=[0.1, 0.07], feedback=0.02)
-else:
-    learner, rates = infohebb.Learner(model, infohebb.KernelizedBottleneck()), dict(units=0.1, head=0.01)
-optimizer = torch.optim.SGD(learner.param_groups(**rates), momentum=0.9)
-scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-loader = DataLoader(TensorDataset(x, y), 20, shuffle=True, generator=torch.Generator().manual_seed(4))
+from infohebb import *
+from infohebb.callbacks import Callback, Checkpoint, EarlyStopping
+from infohebb.networks.plain import MLP, LeakyMLP, stack_networks
+from infohebb.training import Checkpoints
 
 drawn = []
 
-class Slow(infohebb.callbacks.Callback):
-    def on_step_end(self, state):
-        if sys.argv[1] == "slow" and state.step > 7:  # in the third epoch
-            print("third", flush=True)
-            time.sleep(60)
-
+class Draws(Callback):
     def on_epoch_end(self, state):
         drawn.append((random.random(), numpy.random.rand()))
 
-history = infohebb.fit(learner, loader, (x, y), epochs=5, optimizer=optimizer, scheduler=scheduler,
-                       callbacks=[Checkpoint("kept" + sys.argv[2]), EarlyStopping(9), Slow()])
-save_file(model.state_dict(), f"final{sys.argv[2]}.safetensors")
-print(drawn[-1], history["epoch"], history["samples"], history["train_loss"], history["learning_rate"])
+def fitted(folder, x, y, model, rule, **rates):
+    learner = Learner(model, rule)
+    optimizer = torch.optim.SGD(learner.param_groups(**rates), momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    loader = DataLoader(TensorDataset(x, y), 20, shuffle=True, generator=torch.Generator().manual_seed(4))
+    callbacks = [Checkpoint(folder), EarlyStopping(9), Draws()]
+    history = fit(learner, loader, (x, y), epochs=4, optimizer=optimizer, scheduler=scheduler, callbacks=callbacks)
+    return model, rule, history
+
+def trained(folder, x, y, model, rule, seed=0, **options):
+    optimizer = {"name": "adam", "lr": 0.01}
+    options = {"epochs": 4, "optimizer": optimizer, "checkpoints": Checkpoints(folder), "progress": False, **options}
+    history = train(model, rule, (x, y, x, y), seed=seed, **options)
+    return model, rule, history
+
+def leaky(seed):
+    torch.manual_seed(seed)
+    return LeakyMLP(8, 2, (6, 5), slots=4, steps=4)
+
+RUNS = {  # the step at which it is killed, and what it does
+    "KernelizedBottleneck": (8, lambda *given: fitted(
+        *given, MLP(8, 2, (16, 16), norm="batch", divisive_norm={"groups": 4}, dropout=0.3), KernelizedBottleneck(),
+        units=0.1, head=0.01)),
+    "CorInfoMax": (8, lambda *given: fitted(  # whose inverse correlations are buffers, and which draws signs
+        *given, CorInfoMaxNetwork(8, 2, (16,), entropy_gain=0.01), CorInfoMax(forgetting=0.99),
+        forward=[0.1, 0.07], feedback=0.02)),
+    "KernelizedBottleneckOnline": (70, lambda *given: trained(
+        *given, MLP(8, 2, (8, 8), divisive_norm={"groups": 2}), KernelizedBottleneckOnline("eligibility"), batch=1,
+        epoch_samples=25, factor_every=7, factor=0.9)),
+    "HSICMemory, recompute": (17, lambda *given: trained(
+        *given, MLP(8, 2, (6, 5)), HSICMemory(objective=True), batch=4, epoch_samples=7, order="balanced",
+        milestones=[1, 3], powers=[[2, 0.9]])),
+    "HSICMemory, stale": (17, lambda *given: trained(
+        *given, MLP(8, 2, (6, 5)), HSICMemory(memory="stale"), batch=4, epoch_samples=7, seed=None)),
+    "HSICMemory, stacked leaky networks": (17, lambda *given: trained(
+        *given, stack_networks([leaky(1), leaky(2)]), HSICMemory(), batch=4, epoch_samples=4, steps_per_sample=2)),
+}
+
+def ends(run, folder, out, kill_at=None, seed=3):
+    steps = []
+    def count(*_):
+        steps.append(1)
+        if len(steps) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    register_optimizer_step_post_hook(count)
+    x = torch.randn(60, 8, generator=torch.Generator().manual_seed(3))
+    torch.manual_seed(seed), numpy.random.seed(seed), random.seed(seed)
+    model, rule, history = run(folder, x, (x[:, 0] > 0).long())
+    del history["seconds"]
+    torch.save([model.state_dict(), rule.state_dict(), history, drawn[-1:]], out)
+
+def forked(*given, **options):
+    child = os.fork()
+    if child == 0:
+        try:
+            ends(*given, **options)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+for number, (name, (kill_at, run)) in enumerate(RUNS.items()):
+    whole, killed = f"whole{number}", f"killed{number}"
+    assert forked(run, whole, whole + ".pt") == 0, name
+    assert forked(run, killed, "none.pt", kill_at=kill_at) == signal.SIGKILL, name
+    assert os.listdir(killed) == ["epoch0002"], name
+    os.mkdir(killed + "/.epoch0003.1.part")
+    assert forked(run, killed, killed + ".pt", seed=99) == 0, name
+    assert os.listdir(killed) == ["epoch0004"], name
+    one, other = (torch.load(file + ".pt", weights_only=True) for file in (whole, killed))
+    assert one[2:] == other[2:], (name, one[2:], other[2:])
+    for before, after in zip(one[:2], other[:2]):
+        assert before.keys() == after.keys(), name
+        for key, value in before.items():
+            assert torch.equal(value, after[key]), (name, key)
+print("all", len(RUNS))
 """
 
 
-@pytest.mark.parametrize("rule", ["KernelizedBottleneck", "CorInfoMax"])
-def test_a_killed_fit_ends_with_the_bits_of_one_that_was_not(rule, python, tmp_path):
-    def code(*words):
-        return f"import sys; sys.argv = ['-c', *{[*words, rule]}]\n{SCRIPT}"
-
-    process = python(code("slow", "B"), wait=False)
-    whole = python(code("fast", "A"))
-    assert whole.status == 0, whole.err
-    assert process.stdout.readline() == "third\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert [path.name for path in (tmp_path / "keptB").iterdir()] == ["epoch0002"]
-    (tmp_path / "keptB" / ".epoch0003.1.part").mkdir()
-    resumed = python(code("fast", "B"))
-    assert resumed.status == 0, resumed.err
-    assert resumed.out == whole.out
-    assert same(load_file(tmp_path / "finalB.safetensors"), load_file(tmp_path / "finalA.safetensors"))
-    assert [path.name for path in (tmp_path / "keptB").iterdir()] == ["epoch0005"]
+def test_a_killed_training_ends_with_the_bits_of_one_that_was_not(python):
+    answer = python(KILLED)
+    assert answer.status == 0, answer.err
+    assert answer.out.endswith("all 6\n")
 
 
 class StoppedError(Exception):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from fit_toys import Own, arrays, same, sequential, weights
-from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import infohebb
 from infohebb import data
-from infohebb.errors import LabelError, MismatchError, UsageError, WrongTypeError
-from infohebb.training import Checkpoints, Diagnose
+from infohebb.errors import LabelError, MismatchError, WrongTypeError
+from infohebb.training import Diagnose
 
 UNITS = {"units": ["stem", "body"], "head": "fc"}
 
@@ -63,14 +63,78 @@ def test_optimizers_go_by_role_unit_and_name():
     assert train(model, optimizer=own)["learning_rate"] == {"group0": [0.07, 0.07]}
 
 
-def test_milestones_and_a_scheduler_change_the_rates():
-    rates = train(sequential(), epochs=3, milestones=[1], factor=0.5)["learning_rate"]["units"]
-    assert rates == [0.1, 0.05, 0.05]
+SCHEDULES = {
+    "milestones": {"milestones": [1, 3], "factor": 0.3},
+    "powers": {"powers": [[2, 0.9], [4, 0.8]]},
+    "milestones and powers": {"milestones": [2], "factor": 0.7, "powers": [[1, 0.95], [3, 0.9]]},
+    "factor_every": {"factor_every": 4, "factor": 0.9},
+    "never": {"factor_every": 0, "factor": 0.9},
+}
+NETWORKS = {
+    "a plain module": (sequential, infohebb.KernelizedBottleneck),
+    "a network that settles": (lambda: infohebb.PredictiveCodingNetwork(8, 2, (6,)), infohebb.PredictiveCoding),
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "schedule"),
+    [
+        *(("a plain module", schedule) for schedule in SCHEDULES),
+        *(("a network that settles", schedule) for schedule in ("milestones and powers", "factor_every")),
+    ],
+)
+def test_rates_are_those_of_the_schedule_to_the_last_bit(network, schedule):
+    model, rule = NETWORKS[network]
+    asked = {"milestones": [], "powers": [], "factor": 1.0, "factor_every": 0, **SCHEDULES[schedule]}
+    seen = []
+
+    def keep(optimizer, *_):
+        seen.append(optimizer.param_groups[0]["lr"])
+
+    handle = register_optimizer_step_pre_hook(keep)
+    try:
+        history = train(model(), rule(), epochs=5, optimizer={"lr": 0.07}, **SCHEDULES[schedule])
+    finally:
+        handle.remove()
+    wanted = []
+    for step in range(15):
+        epoch = 1 + step // 3
+        begun = [base for first, base in asked["powers"] if first <= epoch]
+        falls = sum(milestone < epoch for milestone in asked["milestones"])
+        falls += step // asked["factor_every"] if asked["factor_every"] else 0
+        wanted.append(0.07 * (asked["factor"] ** falls * (begun[-1] ** (epoch - 1) if begun else 1.0)))
+    assert seen == wanted
+    assert all(rates == wanted[::3] for rates in history["learning_rate"].values())
+
+
+def test_a_scheduler_changes_the_rates():
     model = sequential()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
     rates = train(model, optimizer=optimizer, scheduler=scheduler)["learning_rate"]["group0"]
     assert rates == pytest.approx([1.0, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"milestones": [1], "factor_every": 2}, "milestones and factor_every each set learning rates; give one"),
+        ({"powers": [[1, 0.9]], "factor_every": 2}, "powers and factor_every each set learning rates"),
+        ({"milestones": [1], "powers": [[1, 0.9]], "factor_every": 2}, "milestones, powers and factor_every each set"),
+        ({"milestones": [1], "scheduler": True}, "milestones and scheduler each set learning rates"),
+        ({"powers": [[1, 0.9]], "scheduler": True}, "powers and scheduler each set learning rates"),
+        ({"factor_every": 2, "scheduler": True}, "factor_every and scheduler each set learning rates"),
+    ],
+)
+def test_schedules_that_do_not_go_together_are_refused_by_name(asked, words):
+    model = sequential()
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if "scheduler" in asked:
+        asked = {**asked, "optimizer": optimizer, "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1)}
+    with pytest.raises(MismatchError, match=words):
+        train(model, **asked)
+    assert same(weights(model), before)
 
 
 def test_data_sets_and_validation_give_their_curves():
@@ -81,35 +145,26 @@ def test_data_sets_and_validation_give_their_curves():
     assert history["samples"][0] < len(blobs.train.targets)
 
 
-def test_bf16_rounds_and_channels_last_does_not():
-    def convolutional():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-
-    images = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    given = images, torch.arange(40) % 2
-    plain, last, rounded = convolutional(), convolutional(), convolutional()
-    train(plain, given=given)
-    train(last, given=given, channels_last=True)
-    train(rounded, given=given, precision="bf16")
-    assert last[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert torch.allclose(plain[0].weight, last[0].weight, atol=1e-5)
-    assert not same(weights(plain), weights(rounded))
-
-
-def test_checkpoints_are_gone_on_with(tmp_path):
-    whole, halves = sequential(), sequential()
-    train(whole, epochs=4, checkpoints=Checkpoints(tmp_path / "a"))
-    train(sequential(), epochs=2, checkpoints=Checkpoints(tmp_path / "b"))
-    history = train(halves, epochs=4, checkpoints=Checkpoints(tmp_path / "b"))
-    assert history["epoch"] == [1, 2, 3, 4]
-    assert same(weights(whole), weights(halves))
+def test_networks_that_settle_round_their_products_in_bf16():
+    full, rounded = (infohebb.PredictiveCodingNetwork(8, 2, (64, 64)) for _ in range(2))
+    rounded.load_state_dict(full.state_dict())
+    for network, precision in ((full, "fp32"), (rounded, "bf16")):
+        train(network, infohebb.PredictiveCoding(), epochs=1, precision=precision)
+        assert network.precision == precision
+    assert not same(weights(full), weights(rounded))
 
 
 def test_diagnose_is_the_alignment_callback():
     history = train(sequential(), diagnose=Diagnose(infohebb.Backprop(), every=2))
     assert history["alignment"]["epoch"] == [0, 2]
     assert set(history["alignment"]["angle"]) == {"0.weight", "4.weight", "6.weight"}
+
+
+def test_what_a_rule_monitors_has_curves_unless_a_loader_has_no_samples_to_set_apart():
+    for given, curves in ((arrays(), {"epoch": [0, 1]}), ([arrays()], None)):
+        network = infohebb.CorInfoMaxNetwork(8, 2, (6,))
+        history = train(network, infohebb.CorInfoMax(), given, epochs=1)
+        assert (history.get("monitor") and {"epoch": history["monitor"]["epoch"]}) == curves
 
 
 def test_a_rule_used_twice_on_a_model_keeps_its_feedback():
@@ -127,21 +182,27 @@ def test_plain_networks_of_ours_know_their_units():
     assert set(train(model)["objective"]) == {"layers.0", "layers.1"}
 
 
+SETTLING = (infohebb.CorInfoMaxNetwork, infohebb.CorInfoMax)
+ALIGNED = (lambda *_: sequential(), infohebb.FeedbackAlignment)
+PLAIN = (lambda *_: sequential(), infohebb.KernelizedBottleneck)
+REPLAYED = "cuda_graphs replays compiled steps on a GPU: give compiled = true, and cuda, not cpu"
+
+
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("pair", "options", "words"),
     [
-        (
-            {"steps_per_sample": 2},
-            "steps_per_sample=2: KernelizedBottleneck learns from batches, each of which is one step; leave it out",
-        ),
-        ({"powers": [[1, 0.9]]}, r"powers=\[\[1, 0.9\]\] does not apply.*ExponentialLR"),
-        ({"factor_every": 3}, "factor_every=3 does not apply.*scheduler_per='step'"),
-        ({"cuda_graphs": True}, "cuda_graphs=True does not apply.*compiled=True"),
+        (PLAIN, {"steps_per_sample": 2}, "steps_per_sample=2: KernelizedBottleneck learns from batches"),
+        (PLAIN, {"cuda_graphs": True}, REPLAYED),
+        (PLAIN, {"cuda_graphs": True, "compiled": True}, REPLAYED),
+        (SETTLING, {"compiled": True}, "CorInfoMax trains a network as a whole, .*leave it out"),
+        (ALIGNED, {"compiled": True}, "FeedbackAlignment intercepts the calls of torch inside units.*compiled=True"),
+        (SETTLING, {"units": ["layers.*"]}, "CorInfoMax trains a CorInfoMaxNetwork as a whole; leave units= out"),
     ],
 )
-def test_settings_of_other_networks_are_refused_by_name(options, words):
+def test_settings_that_a_rule_cannot_have_are_refused_by_name(pair, options, words):
+    model, rule = pair
     with pytest.raises(MismatchError, match=words):
-        train(sequential(), **options)
+        train(model(8, 2, (6,)), rule(), device="cpu", **options)
 
 
 @pytest.mark.parametrize("options", [{"units": ["blocks.*"]}, {"head": "readout"}, {"scheduler": object()}])
@@ -165,15 +226,8 @@ def test_what_does_not_fit_is_one_line():
         train(Own())
     with pytest.raises(LabelError, match="all labels are of one class"):
         train(sequential(), given=(arrays()[0], torch.zeros(60).long()))
-    with pytest.raises(UsageError, match="a plain module has no role 'local'; use units and head"):
-        train(sequential(), optimizer={"name": "sgd", "lr": {"local": 0.1}})
     with pytest.raises(WrongTypeError, match="lr is -1; it must be a number"):
         train(sequential(), optimizer={"name": "sgd", "lr": -1})
-    model = sequential()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    with pytest.raises(MismatchError, match="both set learning rates"):
-        train(model, optimizer=optimizer, scheduler=scheduler, milestones=[1])
 
 
 class Mine(infohebb.LocalRule):
@@ -189,8 +243,13 @@ def test_a_rule_of_the_new_contract_alone_trains_plain_modules_only():
         train(infohebb.MLP(8, 2, (16,)), Mine())
 
 
+def test_a_rule_of_the_new_contract_alone_is_a_reference():
+    history = train(sequential(), diagnose=Diagnose(Mine()))
+    assert history["alignment"]["epoch"] == [0, 1, 2]
+
+
 def test_compiled_asks_the_learner_for_compiled_steps(monkeypatch):
     asked = []
     monkeypatch.setattr(infohebb.Learner, "compile", lambda self, **options: asked.append(options))
     train(sequential(), compiled=True)
-    assert asked == [{"dynamic": False, "options": {"fallback_random": True}}]
+    assert asked == [{"cuda_graphs": False}]
