@@ -40,6 +40,7 @@ bench: $(READY)
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/conv.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/learner.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/online.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/streams.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/corinfomax.py
 	$(BIN)/python benchmarks/window.py
 	$(BIN)/python benchmarks/leaky.py

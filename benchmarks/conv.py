@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from infohebb import Backprop, ConvNet, KernelizedBottleneck
+from infohebb import Backprop, KernelizedBottleneck
 from infohebb.functional.convolution import convolution_gradient, convolve
 from infohebb.functional.products import Precision, product
+from infohebb.networks import ConvNet
 from infohebb.networks.convnet import CHANNELS, POOLED
 from infohebb.training.devices import keep_freed_memory
 from memory import peak_of

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infohebb import HSICMemory, LeakyMLP, side_by_side
+from infohebb import HSICMemory
+from infohebb.networks import LeakyMLP, side_by_side
 from steps import window_step
 from streamed import asked_for, measure
 

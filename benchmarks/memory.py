@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
-from infohebb.networks import Layered
+from infohebb import Backprop, KernelizedBottleneck, LearningRule
+from infohebb.networks import MLP, Layered
 from timing import tell
 
 BATCH, WIDTH = 256, 256

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from infohebb import MLP, KernelizedBottleneckOnline, LastLayer
+from infohebb import KernelizedBottleneckOnline, LastLayer
+from infohebb.networks import MLP
 from infohebb.training import make_optimizer
 from infohebb.training.compiling import compile_step, every_shape_compiled
 from infohebb.training.devices import keep_freed_memory

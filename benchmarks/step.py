@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from infohebb import MLP, Backprop, KernelizedBottleneck, LearningRule
+from infohebb import Backprop, KernelizedBottleneck, LearningRule
 from infohebb.functional.products import Precision, product
+from infohebb.networks import MLP
 from infohebb.training import make_optimizer
 from infohebb.training.devices import keep_freed_memory
 from peer import mlp_peer

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from autograd_window import AutogradWindow
-from infohebb import MLP, HSICMemory
+from infohebb import HSICMemory
+from infohebb.networks import MLP
 from steps import window_step
 from streamed import asked_for, measure
 

@@ -9,20 +9,17 @@ if TYPE_CHECKING:
     from infohebb.experiments.build import load_network
     from infohebb.learner import Learner, suggest_units
     from infohebb.networks import (
-        MLP,
         Block,
-        ConvNet,
         CorInfoMaxNetwork,
-        DivisiveNorm,
         EquilibriumNetwork,
         Layered,
-        LeakyMLP,
         PredictiveCodingNetwork,
         Residual,
         alone,
         from_sequential,
         side_by_side,
     )
+    from infohebb.networks.plain import MLP, ConvNet, DivisiveNorm, LeakyMLP, stack_networks, unstack
     from infohebb.networks.unit import Unit
     from infohebb.rules import (
         Backprop,
@@ -52,12 +49,12 @@ _HOME = {
     "Backprop": "infohebb.rules",
     "Block": "infohebb.networks",
     "ContrastiveSimilarityMatching": "infohebb.rules",
-    "ConvNet": "infohebb.networks",
+    "ConvNet": "infohebb.networks.plain",
     "CorInfoMax": "infohebb.rules",
     "CorInfoMaxNetwork": "infohebb.networks",
     "Diagnostics": "infohebb.rules",
     "DirectFeedbackAlignment": "infohebb.rules",
-    "DivisiveNorm": "infohebb.networks",
+    "DivisiveNorm": "infohebb.networks.plain",
     "EquilibriumNetwork": "infohebb.networks",
     "EquilibriumPropagation": "infohebb.rules",
     "FeedbackAlignment": "infohebb.rules",
@@ -68,14 +65,14 @@ _HOME = {
     "LastLayer": "infohebb.rules",
     "Layered": "infohebb.networks",
     "LayerwiseClassification": "infohebb.rules",
-    "LeakyMLP": "infohebb.networks",
+    "LeakyMLP": "infohebb.networks.plain",
     "Learner": "infohebb.learner",
     "LearningRule": "infohebb.rules",
     "LocalClassifier": "infohebb.estimator",
     "LocalError": "infohebb.rules.contract",
     "LocalRule": "infohebb.rules.contract",
     "Locality": "infohebb.rules.contract",
-    "MLP": "infohebb.networks",
+    "MLP": "infohebb.networks.plain",
     "PredictiveCoding": "infohebb.rules",
     "PredictiveCodingNetwork": "infohebb.networks",
     "PredictiveCodingNudge": "infohebb.rules",
@@ -92,8 +89,10 @@ _HOME = {
     "load_network": "infohebb.experiments.build",
     "predict": "infohebb.training",
     "side_by_side": "infohebb.networks",
+    "stack_networks": "infohebb.networks.plain",
     "suggest_units": "infohebb.learner",
     "train": "infohebb.training",
+    "unstack": "infohebb.networks.plain",
 }
 _MODULES = ("callbacks",)
 __all__ = [
@@ -140,8 +139,10 @@ __all__ = [
     "load_network",
     "predict",
     "side_by_side",
+    "stack_networks",
     "suggest_units",
     "train",
+    "unstack",
 ]
 
 
