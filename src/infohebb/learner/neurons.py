@@ -21,7 +21,7 @@ from infohebb.rules.contract import Neurons
 
 WANTED = "it learns from single synapses, so a unit is one nn.Linear and an elementwise activation without parameters"
 OWN = {"weight", "bias"}
-FORWARDS = (nn.Linear.forward, StackedLinear.forward)
+FORWARDS = (nn.Linear.forward, StackedLinear.forward, nn.Module.forward)  # the last: weights of a network that settles
 
 
 def linear_of(model: nn.Module, bounds: Bounds) -> str:
