@@ -59,6 +59,7 @@ def test_numbers_as_targets_give_an_error_instead_of_an_accuracy():
     history = fit(infohebb.Learner(model, infohebb.Backprop()), (x, x[:, 0]), (x, x[:, 0]), epochs=2)
     assert "train_accuracy" not in history
     assert history["validation_error"] == pytest.approx(history["validation_loss"])
+    assert fit(infohebb.Learner(model, infohebb.Backprop()), [(x, x[:, 0])])["samples"] == [60]  # become a column
 
 
 def test_validation_scores_in_eval_mode():
@@ -68,10 +69,11 @@ def test_validation_scores_in_eval_mode():
     assert one.model.training
 
 
-def test_arrays_numpy_and_data_sets_train_alike():
+def test_arrays_numpy_lists_and_data_sets_train_alike():
     x, y = arrays()
     results = []
-    for given in ((x, y), (x.numpy(), y.numpy()), (x.double().numpy(), y), data.from_arrays(x, y)):
+    alike = [(x, y), (x.numpy(), y.numpy().astype(np.uint8)), (x.double().numpy(), y), (x.tolist(), y.tolist())]
+    for given in (*alike, data.from_arrays(x, y)):
         one = learner()
         torch.manual_seed(3)
         fit(one, given)

@@ -1,5 +1,6 @@
 """What fit refuses, in one line that names the argument and a fix, and what it stops at."""
 
+import numpy as np
 import pytest
 import torch
 from fit_toys import arrays, learner, own_learner, sequential, weights
@@ -30,11 +31,12 @@ REFUSED = {
     "check_every": ({"check_every": 0}, WrongTypeError, "check_every=0"),
     "clip_norm": ({"clip_norm": -1.0}, WrongTypeError, "clip_norm=-1.0: give a number above 0"),
     "class of a callback": ({"callbacks": [Checkpoint]}, WrongTypeError, "Checkpoint is a class; give an instance"),
-    "dictionary": ({"train": [{"x": X, "y": Y}]}, MismatchError, "a dict of 2, not a pair .*give unpack="),
+    "dictionary": ({"train": [{"x": X, "y": Y}]}, MismatchError, "a dict of 2, not a pair .*give fit unpack="),
     "three parts": ({"train": [(X, Y, Y)]}, MismatchError, "a tuple of 3, not a pair .*unpack="),
     "list of arrays": ({"train": [X, Y]}, MismatchError, "a Tensor, not a pair"),
     "unpack of nothing": ({"train": [(X, Y)], "unpack": lambda b: None}, MismatchError, "gave a NoneType, not a pair"),
     "four arrays": ({"train": (X, Y, X, Y)}, MismatchError, "train has four parts; give fit"),
+    "three arrays": ({"train": (X, Y, X)}, MismatchError, "train is a tuple of 3 arrays; give"),
     "a Dataset": ({"train": TensorDataset(X, Y)}, MismatchError, "goes in a DataLoader"),
     "an iterator": ({"train": iter([(X, Y)]), "epochs": 2}, MismatchError, "train is an iterator.*a DataLoader"),
     "no batches": ({"train": []}, EmptyBatchError, "the loader gave no batches"),
@@ -42,6 +44,15 @@ REFUSED = {
     "label": ({"train": (X, Y + 1)}, LabelError, "label 2; with 2 classes"),
     "labels one-hot": ({"train": [(X, torch.eye(2).long()[Y])]}, LabelError, "one label per sample"),
     "NaN in a loader": ({"train": [(X * torch.nan, Y)]}, NonFiniteDataError, "NaN or infinity in a batch"),
+    "empty batch": ({"train": [(X[:0], Y[:0])]}, EmptyBatchError, "empty batch"),
+    "no samples": ({"train": (X[:0], Y[:0])}, EmptyBatchError, "no samples"),
+    "lengths in a loader": ({"train": [(X, Y[:4])]}, MismatchError, "60 inputs but 4 targets"),
+    "numbers of another width": ({"train": (X, torch.rand(60, 3))}, MismatchError, r"continuous targets \(20, 3\)"),
+    "label in a loader": ({"train": [(X, Y * 2)]}, LabelError, "labels run from 0 to 2.* a network of 3 outputs"),
+    "negative label": ({"train": (X, Y - 1)}, LabelError, "label -1"),
+    "negative label in a loader": ({"train": [(X, Y - 1)]}, LabelError, "labels run from -1 to 0"),
+    "complex": ({"train": (X.to(torch.complex64), Y)}, UsageError, "complex"),
+    "words": ({"train": (np.array([["a"]] * 60), Y)}, UsageError, "not numbers"),
     "NaN in arrays": ({"train": (X * torch.nan, Y)}, NonFiniteDataError, "inputs of train contain NaN"),
 }
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from fit_toys import Own, arrays, same, sequential, weights
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, TensorDataset
 
 import infohebb
 from infohebb import data
@@ -52,6 +53,19 @@ def test_a_seed_leaves_the_callers_random_numbers_alone():
     before = torch.get_rng_state()
     train(model, given=given)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_shuffling_data_loader_follows_the_seed():
+    loader = DataLoader(TensorDataset(*arrays()), batch_size=25, shuffle=True)
+    ends = []
+    for seed in (1, 1, 2):
+        model = sequential()
+        train(model, given=loader, seed=seed)
+        ends.append(weights(model))
+    assert same(ends[0], ends[1])
+    assert not same(ends[0], ends[2])
+    with pytest.raises(MismatchError, match="data is an iterator, which can be read once only; give a list or a Data"):
+        train(sequential(), given=iter(loader))
 
 
 def test_optimizers_go_by_role_unit_and_name():

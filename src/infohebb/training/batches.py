@@ -219,14 +219,14 @@ def check_pair(batch: Any, who: str) -> Batch:
     if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
         size = f" of {len(batch)}" if isinstance(batch, (tuple, list, Mapping)) else ""
         raise MismatchError(
-            f"{who} a {type(batch).__name__}{size}, not a pair (inputs, targets); give unpack=function that makes one "
-            "of it, such as unpack=lambda b: (b['image'], b['label'])"
+            f"{who} a {type(batch).__name__}{size}, not a pair (inputs, targets); give fit unpack=function that makes "
+            "one of it, such as unpack=lambda b: (b['image'], b['label'])"
         )
     inputs, targets = batch
     targets = _as_tensor(targets)
     if not isinstance(targets, Tensor):
         raise MismatchError(
-            f"{who} targets of type {type(targets).__name__}; give a tensor or array, or unpack=function"
+            f"{who} targets of type {type(targets).__name__}; give a tensor or array, or fit unpack=function"
         )
     if isinstance(inputs, Mapping):
         inputs = {key: _as_tensor(value) for key, value in inputs.items()}
@@ -305,6 +305,8 @@ def as_batches(
 def _check_loader(data: Any, name: str) -> None:
     if _are_arrays(data) and len(data) == 4:
         raise MismatchError(f"{name} has four parts; give fit(learner, (x, y), (x_validation, y_validation))")
+    if isinstance(data, tuple) and data and all(isinstance(part, (Tensor, np.ndarray)) for part in data):
+        raise MismatchError(f"{name} is a tuple of {len(data)} arrays; give (x, y), or a list of batches (x, y)")
     if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not isinstance(data, Iterable):
         loader = "; a Dataset goes in a DataLoader(dataset, batch_size=...)" if hasattr(data, "__getitem__") else ""
         raise MismatchError(f"{name} is a {type(data).__name__}; give (x, y), a DataSet or a loader of batches{loader}")

@@ -182,6 +182,12 @@ def check_several_classes(batches: Batches) -> None:
             raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
 
 
+def refuse_iterator(data: Any, epochs: int, name: str) -> None:
+    """Raise MismatchError for what can be read once only, if there are several epochs."""
+    if epochs > 1 and hasattr(data, "__next__"):
+        raise MismatchError(f"{name} is an iterator, which can be read once only; give a list or a DataLoader")
+
+
 def put_in_train_mode(learner: Learner) -> None:
     """Leave each module's mode alone; a model in eval mode as a whole is put in train mode, with a warning."""
     if learner.model.training:

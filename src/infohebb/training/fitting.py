@@ -28,6 +28,7 @@ from infohebb.training.fit_checks import (
     naming_epoch,
     naming_model,
     put_in_train_mode,
+    refuse_iterator,
     step_scheduler,
 )
 from infohebb.training.optimizers import changes_seldom
@@ -129,14 +130,9 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
         called.append(Progress())
     settings = Settings(scheduler_per == "step", clip_norm, check_every)
     state = State(learner, optimizer, scheduler, int(epochs), batches, called)
-    _refuse_iterator(train, int(epochs), "train")
-    _refuse_iterator(validation, int(epochs), "validation")
+    refuse_iterator(train, int(epochs), "train")
+    refuse_iterator(validation, int(epochs), "validation")
     return Fitting(state, settings, held_out).to_the_end()
-
-
-def _refuse_iterator(data: Any, epochs: int, name: str) -> None:
-    if epochs > 1 and hasattr(data, "__next__"):
-        raise MismatchError(f"{name} is an iterator, which can be read once only; give a list or a DataLoader")
 
 
 @dataclass(frozen=True)

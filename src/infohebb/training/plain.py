@@ -20,7 +20,7 @@ from infohebb.training.callbacks import Alignment, Callback, Checkpoint, Monitor
 from infohebb.training.callbacks.base import State
 from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.evaluation import home_of
-from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer
+from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer, refuse_iterator
 from infohebb.training.fitting import Fitting, Settings
 from infohebb.training.optimizers import FUSED, EpochFactor, StepFactor, check_options, check_step, optimizer_class
 from infohebb.training.renamed import renew_roles, warn_of_roles
@@ -70,6 +70,7 @@ def train_plain(given: Mapping[str, Any]) -> History:
     """
     network, rule, where = given["network"], given["rule"], pick_device(given["device"])
     check_computing(given, where)
+    refuse_iterator(given["data"], int(given["epochs"]), "data")
     keep_freed_memory()
     network.to(where)
     _, dtype = home_of(network)
@@ -78,7 +79,7 @@ def train_plain(given: Mapping[str, Any]) -> History:
     asked = [given[name] for name in ("order", "order_seed", "epoch_samples", "steps_per_sample")]
     sampling = SamplingConfig.of_rule(rule, *asked)
     size = batch_size(rule, given["batch"], sampling.steps_per_sample, loader=is_loader(train))
-    batches = as_batches(train, size, home, sampling=sampling)
+    batches = as_batches(train, size, home, name="data", sampling=sampling)
     check_several_classes(batches)
     size = BATCH if sampling.is_stream else size
     scored = None if held_out is None else as_batches(held_out, size, home, shuffle=False, name="the held-out data")
