@@ -210,11 +210,12 @@ class Shrink(LocalRule):
         return LocalError(None, z, z)
 
 
-def test_a_rule_of_ones_own_trains_units_and_head():
-    models = [small(rule, groups=0, epochs=20, learning_rate=1e-2).fit(X, Y) for rule in (Shrink(), LastLayer())]
-    size = [model.network_.layers[0](torch.from_numpy(X)).square().mean() for model in models]
-    assert size[0] < 0.5 * size[1]
-    assert models[0].score(X, Y) > 0.5
+def test_a_rule_of_ones_own_trains_units():
+    size = {}
+    for rule in (Shrink(), LastLayer()):
+        layer = small(rule, groups=0, epochs=20, learning_rate=1e-2).fit(X, Y).network_.layers[0]
+        size[type(rule)] = layer(torch.from_numpy(X)).square().mean()
+    assert size[Shrink] < 0.5 * size[LastLayer]
 
 
 @pytest.mark.filterwarnings("ignore:.* got no gradient in the first step")
@@ -640,7 +641,7 @@ ONE_CLASS_STREAM = "^all labels are of one class, so there is nothing to tell ap
 @pytest.mark.parametrize("rule", [KernelizedBottleneckOnline(), HSICMemory()], ids=["sample", "window"])
 def test_a_stream_of_one_class_is_refused_as_by_fit(rule):
     only = np.zeros(len(X), dtype=int)
-    with pytest.raises(LabelError, match="of one class.* nothing to tell apart; give two"):
+    with pytest.raises(LabelError, match=r"of one class.* nothing to tell apart; give two"):
         fit(Learner(MLP(4, 3, (16,)), rule), (X.astype(np.float32), only), epochs=1, batch=1, progress=False)
     model = small(rule, epochs=1, warm_start=True)
     for learn in (model.fit, lambda X, y: model.partial_fit(X, y, classes=[0])):
