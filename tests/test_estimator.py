@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 import warnings
 from dataclasses import replace
 
@@ -21,14 +22,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from infohebb import (
-    MLP,
     Backprop,
+    DirectFeedbackAlignment,
     HSICMemory,
     KernelizedBottleneck,
     KernelizedBottleneckOnline,
     LastLayer,
+    Learner,
     LocalClassifier,
-    train,
+    LocalError,
+    LocalRule,
+    SignSymmetry,
+    fit,
 )
 from infohebb.errors import (
     GroupingError,
@@ -43,7 +48,8 @@ from infohebb.errors import (
 from infohebb.estimator import largest_groups, nearest_probabilities
 from infohebb.functional import kernels
 from infohebb.networks import CorInfoMaxNetwork, EquilibriumNetwork, PredictiveCodingNetwork
-from infohebb.rules import CorInfoMax, SettlingRule, registry
+from infohebb.networks.plain import MLP
+from infohebb.rules import CorInfoMax, PredictiveCoding, SettlingRule, registry
 from infohebb.rules import LayerwiseClassification as HeadsRule
 from infohebb.training.seeding import seeded
 
@@ -51,6 +57,7 @@ X, Y = load_iris(return_X_y=True)
 RULES = [None, Backprop(), LastLayer(), HeadsRule(), CorInfoMax()]
 NAMES = ["default", "Backprop", "LastLayer", "rule with parameters of its own", "CorInfoMax"]
 SETTLING = [make() for make in registry().values() if issubclass(make, SettlingRule)]
+FIRST = "layers.0.activity.linear.weight"
 ONE_CLASS = "all labels are the same"  # in some of scikit-learn's checks too
 EPOCHS = {"CorInfoMax": 15, "EquilibriumPropagation": 5, "PredictiveCoding": 5}  # whose output learns at a low rate
 NOT_OURS = ("sample_weight", "multilabel", "multioutput")  # sample weights, and several labels for one sample
@@ -126,13 +133,13 @@ def test_its_rule_learns_hidden_layers_where_a_readout_alone_does_not_do():
     assert accuracy[0] > accuracy[1] + 0.1
 
 
-def test_fit_does_what_train_does():
+def test_fit_does_what_the_function_fit_does():
     model = small(batch=32, epochs=4).fit(X, Y)
     with seeded(int(np.random.RandomState(0).randint(2**31 - 1))):
         network = MLP(4, 3, (16,), divisive_norm={"groups": 8}, bias=True).double()
-        optimizer = {"name": "adam", "lr": {"local": 1e-3, "readout": 1e-2}}
-        settings = {"epochs": 4, "batch": 32, "optimizer": optimizer, "seed": None, "progress": False}
-        curves = train(network, KernelizedBottleneck("cosine"), (X, Y), **settings)
+        learner = Learner(network, KernelizedBottleneck("cosine"))
+        optimizer = torch.optim.Adam(learner.param_groups(units=1e-3, head=1e-2), fused=True)
+        curves = fit(learner, (X, Y), epochs=4, batch=32, optimizer=optimizer, progress=False)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in weights(model).items())
     assert model.loss_curve_ == curves["train_loss"]
     assert model.n_iter_ == 4
@@ -175,7 +182,7 @@ def test_other_numbers_are_computed_in_double(given):
 def test_double_precision_sees_what_single_does_not():
     near = X * (1 + 1e-12)
     double, nearby = small().fit(X, Y), small().fit(near, Y)
-    difference = (weights(double)["blocks.0.weight"] - weights(nearby)["blocks.0.weight"]).abs().max()
+    difference = (weights(double)[FIRST] - weights(nearby)[FIRST]).abs().max()
     assert 0 < difference < 1e-8
     assert_same(small().fit(X.astype(np.float32), Y), small().fit(near.astype(np.float32), Y))
 
@@ -186,7 +193,36 @@ def test_both_precisions_start_alike_and_agree():
     assert np.abs(single.predict_proba(X) - double.predict_proba(X)).max() > 0
 
 
+def test_without_hidden_layers_the_head_learns_alone():
+    model = small(hidden=()).fit(X, Y)
+    assert isinstance(model.rule_, LastLayer)
+    assert_same(model, small(LastLayer(), hidden=()).fit(X, Y))
+    assert isinstance(small(Backprop(), hidden=(), epochs=1).fit(X, Y).rule_, Backprop)
+
+
 # the user's rule
+
+
+class Shrink(LocalRule):
+    """A rule of one's own: each unit makes its activity smaller."""
+
+    def error(self, z, signal, context, unit):
+        return LocalError(None, z, z)
+
+
+def test_a_rule_of_ones_own_trains_units():
+    size = {}
+    for rule in (Shrink(), LastLayer()):
+        layer = small(rule, groups=0, epochs=20, learning_rate=1e-2).fit(X, Y).network_.layers[0]
+        size[type(rule)] = layer(torch.from_numpy(X)).square().mean()
+    assert size[Shrink] < 0.5 * size[LastLayer]
+
+
+@pytest.mark.filterwarnings("ignore:.* got no gradient in the first step")
+def test_a_fit_that_leaves_units_without_gradients_is_refused():
+    words = "got no gradient in an epoch, though the rule trains it; give a larger batch, or more samples$"
+    with pytest.raises(MismatchError, match=words):
+        small(batch=1).fit(X[::5], Y[::5])
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule], ids=NAMES[1:])
@@ -214,7 +250,7 @@ def test_a_clone_has_a_rule_of_its_own_with_the_same_settings():
 def test_parameters_are_got_and_set():
     model = small().set_params(rule=LastLayer(), hidden=(8, 4), epochs=1)
     assert isinstance(model.get_params()["rule"], LastLayer)
-    assert [len(block.weight) for block in model.fit(X, Y).network_.blocks] == [8, 4]
+    assert [unit.shape for unit in Learner(model.fit(X, Y).network_, LastLayer()).units] == [(8,), (4,)]
     assert "LastLayer" in repr(model)
 
 
@@ -307,27 +343,27 @@ def test_settings_of_an_mlp_are_refused_for_what_settles(settings, words):
 )
 def test_groups_are_as_many_as_fit(widths, groups):
     assert largest_groups(widths) == groups
-    norms = [block.divisive_norm for block in small(hidden=widths, epochs=1).fit(X, Y).network_.blocks]
+    norms = [layer.divisive_norm for layer in small(hidden=widths, epochs=1).fit(X, Y).network_.layers]
     assert [norm and norm.groups for norm in norms] == [groups] * len(widths)
 
 
 def test_two_groups_are_taken_only_by_rules_that_learn_of_them():
     for rule, groups in ((None, None), (KernelizedBottleneck(), 2), (LastLayer(), 2)):
-        norm = small(rule, hidden=(10, 14), epochs=1).fit(X, Y).network_.blocks[0].divisive_norm
+        norm = small(rule, hidden=(10, 14), epochs=1).fit(X, Y).network_.layers[0].divisive_norm
         assert (norm and norm.groups) == groups
 
 
 @pytest.mark.parametrize("own", [{"groups": 4}, {"groups": 4, "power": 0.5, "delta": 2.0}, {"power": 0.5}])
 def test_a_rules_own_groups_are_the_networks(own):
-    block = small(KernelizedBottleneck(**own), hidden=(16,), epochs=1).fit(X, Y).network_.blocks[0]
+    layer = small(KernelizedBottleneck(**own), hidden=(16,), epochs=1).fit(X, Y).network_.layers[0]
     wanted = {"groups": 8, "power": 0.8, "delta": 1.0} | own
-    norm = block.divisive_norm
+    norm = layer.divisive_norm
     assert (norm.groups, 1 - norm.power, norm.delta) == pytest.approx(tuple(wanted.values()))
 
 
 def test_groups_are_as_given():
-    assert small(groups=4).fit(X, Y).network_.blocks[0].divisive_norm.groups == 4
-    assert small(groups=0).fit(X, Y).network_.blocks[0].divisive_norm is None
+    assert small(groups=4).fit(X, Y).network_.layers[0].divisive_norm.groups == 4
+    assert small(groups=0).fit(X, Y).network_.layers[0].divisive_norm is None
     assert small(KernelizedBottleneck(groups=4), groups=0).fit(X, Y).rule_.groups_per_block == 4
 
 
@@ -500,9 +536,9 @@ class Watcher(LastLayer):
         super().__init__()
         self.seen = []
 
-    def learn(self, network, inputs, targets, **options):
+    def backward(self, walk, inputs, targets):
         self.seen.append((inputs, targets))
-        return super().learn(network, inputs, targets, **options)
+        return super().backward(walk, inputs, targets)
 
 
 def test_a_rule_on_windows_has_a_batch_in_sight_that_slides_by_one():
@@ -576,8 +612,8 @@ def test_a_fit_with_windows_longer_than_the_data_is_refused():
 class NeverReady(KernelizedBottleneckOnline):
     """A rule on single samples that waits for ever."""
 
-    def learn(self, network, inputs, targets, **options):
-        return replace(super().learn(network, inputs, targets, **options), waiting=True)
+    def backward(self, walk, inputs, targets):
+        return replace(super().backward(walk, inputs, targets), waiting=True)
 
 
 @pytest.mark.parametrize(
@@ -585,8 +621,12 @@ class NeverReady(KernelizedBottleneckOnline):
     [
         (HSICMemory(), 1, r"a window of one sample remembers none; give two or more \(batch\)$"),
         (HSICMemory(source="reservoir", pretraining=40), 4, "give batch and rule.window the same number$"),
-        (HSICMemory(memory="stale"), 50, "still waited at the end of .* give more samples, or a smaller batch$"),
-        (NeverReady(), None, "NeverReady still waited at the end of .* give more samples$"),
+        (
+            HSICMemory(memory="stale"),
+            50,
+            "still waited for samples .* steps; give more samples, or a smaller batch$",
+        ),
+        (NeverReady(), None, "NeverReady still waited for samples .* steps; give more samples$"),
     ],
     ids=["one", "reservoir", "stale", "samples"],
 )
@@ -599,10 +639,10 @@ ONE_CLASS_STREAM = "^all labels are of one class, so there is nothing to tell ap
 
 
 @pytest.mark.parametrize("rule", [KernelizedBottleneckOnline(), HSICMemory()], ids=["sample", "window"])
-def test_a_stream_of_one_class_is_refused_as_by_train(rule):
+def test_a_stream_of_one_class_is_refused_as_by_fit(rule):
     only = np.zeros(len(X), dtype=int)
-    with pytest.raises(LabelError, match=ONE_CLASS_STREAM):
-        train(MLP(4, 3, (16,)), rule, (X.astype(np.float32), only), batch=1, progress=False)
+    with pytest.raises(LabelError, match=r"of one class.* nothing to tell apart; give two"):
+        fit(Learner(MLP(4, 3, (16,)), rule), (X.astype(np.float32), only), epochs=1, batch=1, progress=False)
     model = small(rule, epochs=1, warm_start=True)
     for learn in (model.fit, lambda X, y: model.partial_fit(X, y, classes=[0])):
         with pytest.raises(LabelError, match=ONE_CLASS_STREAM):
@@ -682,7 +722,7 @@ def by_joblib(model):
 
 
 @pytest.mark.parametrize("through", [lambda model: pickle.loads(pickle.dumps(model)), by_joblib, copy.deepcopy])  # noqa: S301
-@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+@pytest.mark.parametrize("rule", [*RULES, SignSymmetry(gradient_signs=True)], ids=[*NAMES, "bound to the optimizer"])
 def test_a_copy_predicts_the_same_and_learns_on_the_same(rule, through):
     model = small(rule).fit(X, Y)
     other = through(model)
@@ -712,8 +752,8 @@ def test_a_grid_search_over_rules_widths_and_rates():
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"rule": Backprop}, WrongTypeError, "rule = .*: give a rule that is made"),
-        ({"rule": "backprop"}, WrongTypeError, "rule = 'backprop': give a rule that is made"),
+        ({"rule": Backprop}, WrongTypeError, "rule = .*: give an instance of a rule"),
+        ({"rule": "backprop"}, WrongTypeError, "rule = 'backprop': give an instance of a rule"),
         ({"rule": KernelizedBottleneck(groups=4), "groups": 2}, MismatchError, "leave them out of the rule"),
         ({"rule": KernelizedBottleneck(kernel="cosin")}, UnknownNameError, "did you mean 'cosine'"),
         ({"hidden": "wide"}, WrongTypeError, "hidden = 'wide': give a whole number or a row of them"),
@@ -725,6 +765,7 @@ def test_a_grid_search_over_rules_widths_and_rates():
         ({"hidden": (16, 0)}, MismatchError, "no layer may be empty"),
         ({"hidden": None}, WrongTypeError, "hidden = None: give a whole number"),
         ({"groups": 4.0}, WrongTypeError, "groups = 4.0: give a whole number"),
+        ({"hidden": (), "rule": DirectFeedbackAlignment()}, MismatchError, "no unit beside its head; take LastLayer"),
         ({"nonlinearity": "rellu"}, UnknownNameError, "did you mean 'relu'"),
         ({"epochs": 0}, WrongTypeError, "epochs = 0: give a whole number of at least 1"),
         ({"batch": 0}, WrongTypeError, "batch = 0: give a whole number of at least 1"),
@@ -733,9 +774,15 @@ def test_a_grid_search_over_rules_widths_and_rates():
         ({"optimizer": None}, WrongTypeError, "optimizer = None: give a name"),
         ({"optimizer": {"name": "sgd", "momentun": 0.9}}, UnknownKeyError, "optimizer.momentun"),
         ({"optimizer": {"name": "sgd", "lr": 0.1}, "learning_rate": 0.1}, MismatchError, "leave one out"),
-        ({"learning_rate": -1.0}, WrongTypeError, "must be a number of at least 0"),
+        ({"learning_rate": -1.0}, WrongTypeError, "^learning_rate is -1.0; it must be a number of at least 0"),
+        ({"learning_rate": {"head": -1.0}}, WrongTypeError, "^learning_rate.head is -1.0; it must be a number"),
         ({"learning_rate": "fast"}, WrongTypeError, "learning_rate = 'fast': give a number"),
-        ({"learning_rate": {"hidden": 0.1}}, UnknownKeyError, "kind local, readout only"),
+        ({"learning_rate": {"hidden": 0.1}}, UnknownNameError, "'hidden'; roles are units, head and rule"),
+        (
+            {"rule": LastLayer(), "learning_rate": {"local": 0.1}},
+            UnknownKeyError,
+            "no role 'local'; use units and head",
+        ),
         ({"random_state": "lucky"}, ValueError, "lucky"),
     ],
 )
@@ -746,8 +793,53 @@ def test_a_setting_that_cannot_be_gets_one_line(settings, error, words):
     assert "\n" not in str(caught.value)
 
 
+def rates_of(model):
+    return {group["role"]: group["lr"] for group in model.optimizer_.param_groups}
+
+
+@pytest.mark.parametrize(
+    ("rule", "rates"),
+    [
+        (None, {"units": 1e-3, "head": 1e-2}),
+        (Backprop(), {"units": 1e-3, "head": 1e-2}),
+        (LastLayer(), {"head": 1e-2}),
+        (HeadsRule(), {"units": 1e-3, "head": 1e-2, "rule": 1e-3}),
+        (CorInfoMax(), {"forward": 1e-3, "feedback": 1e-3}),
+        (PredictiveCoding(), {"forward": 1e-3, "bias": 1e-3}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_head_learns_at_a_hundredth_by_default_all_else_at_a_thousandth(rule, rates):
+    assert rates_of(small(rule, epochs=1).fit(X, Y)) == rates
+    first, *others = rates
+    given = small(rule, epochs=1, learning_rate={first: 0.5}).fit(X, Y)
+    assert rates_of(given) == {first: 0.5, **{role: rates[role] for role in others}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "old", "new"),
+    [
+        (None, {"local": 0.3, "readout": 0.2}, {"units": 0.3, "head": 0.2}),
+        (HeadsRule(), {"local": 0.3}, {"units": 0.3, "rule": 0.3}),
+        (LastLayer(), {"readout": 0.2}, {"head": 0.2}),
+        (Backprop(), {"readout": 0.2}, {"units": 0.2, "head": 0.2}),
+        (DirectFeedbackAlignment(), {"readout": 0.2}, {"units": 0.2, "head": 0.2}),
+        (PredictiveCoding(), {"local": 0.3}, {"forward": 0.3, "bias": 0.3}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_roles_of_version_1_get_a_warning_that_shows_those_of_now(rule, old, new):
+    wanted = small(rule, epochs=1, learning_rate=new).fit(X, Y)
+    optimizer = {"name": "adam", "lr": old}
+    for place, settings in (("learning_rate", {"learning_rate": old}), ("optimizer.lr", {"optimizer": optimizer})):
+        with pytest.warns(FutureWarning, match=f"^{place}: .*; give {re.escape(str(new))}$"):
+            model = small(rule, epochs=1, **settings).fit(X, Y)
+        assert rates_of(model) == rates_of(wanted)
+        assert_same(model, wanted)
+
+
 def test_optimizers_and_rates_are_those_asked_for():
-    sgd = {"name": "sgd", "momentum": 0.5, "lr": {"local": 0.3, "readout": 0.2}}
+    sgd = {"name": "sgd", "momentum": 0.5, "lr": {"units": 0.3, "head": 0.2}}
     tables = small(optimizer=sgd).fit(X, Y).optimizer_.param_groups
     assert [(table["lr"], table["momentum"]) for table in tables] == [(0.3, 0.5), (0.2, 0.5)]
     tables = small(optimizer="sgd", learning_rate=np.float64(0.25)).fit(X, Y).optimizer_.param_groups
@@ -761,7 +853,7 @@ def test_what_was_not_fitted_says_so():
 
 
 def test_weights_that_run_away_are_told():
-    with pytest.raises(NonFiniteLossError, match="no longer finite"):
+    with pytest.raises(NonFiniteLossError, match=r"is not finite; lower [a-z ']*$"):
         small(learning_rate=1e300).fit(X, Y)
 
 

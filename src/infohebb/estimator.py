@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,30 +18,43 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
+from torch.optim import Optimizer
 
 from infohebb.data import Split, batches, count_batches
-from infohebb.errors import LabelError, MismatchError, UsageError, WrongTypeError, is_number, is_whole
-from infohebb.networks import MLP, Settling
+from infohebb.errors import (
+    InfohebbError,
+    LabelError,
+    MismatchError,
+    WrongTypeError,
+    is_number,
+    is_whole,
+)
+from infohebb.learner import Learner
+from infohebb.networks import Settling
+from infohebb.networks.plain import MLP
 from infohebb.networks.plain.randomness import restored_random_state
-from infohebb.rules import KernelizedBottleneck, LearningRule, SettlingRule
+from infohebb.rules import KernelizedBottleneck, LastLayer, SettlingRule
+from infohebb.rules.contract import LearningRule, LocalRule
 from infohebb.training import predict
+from infohebb.training.batches import Home, LoaderBatches
+from infohebb.training.callbacks import Progress
+from infohebb.training.callbacks.base import State
 from infohebb.training.devices import keep_freed_memory
-from infohebb.training.epoch import learn_epoch
 from infohebb.training.evaluation import home_of
-from infohebb.training.loop import SETTINGS, prepare_optimizer
-from infohebb.training.progress import Note, progress_bar
+from infohebb.training.fitting import Fitting, Settings
+from infohebb.training.plain import named_optimizer
+from infohebb.training.renamed import rename_roles
+from infohebb.training.sampling import SamplingConfig
 from infohebb.training.seeding import seeded
-from infohebb.training.sources import LoaderSource, Pair
 
 MOST_GROUPS = 32
 BATCH = 64
-STREAMED = ("sample", "window")
-LOCAL_RATE, READOUT_RATE = 1e-3, 1e-2
+HEAD_RATE, OTHER_RATE = 1e-2, 1e-3
 OF_AN_MLP = "leaky_relu"  # its nonlinearity, if none is named
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting may be, and in words
     "rule": (
         lambda rule: rule is None or isinstance(rule, LearningRule),
-        "a rule that is made, such as KernelizedBottleneck(), or None",
+        "an instance of a rule, such as KernelizedBottleneck() or one of your own (infohebb.LocalRule), or None",
     ),
     "hidden": (
         lambda hidden: widths_of(hidden) is not None,
@@ -50,7 +64,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
         lambda groups: groups is None or is_whole(groups),
         "a whole number, 0 for no divisive normalisation, or None for as many as fit",
     ),
-    "epochs": SETTINGS["training.epochs"],
+    "epochs": (lambda epochs: is_whole(epochs) and epochs >= 1, "a whole number of at least 1"),
     "batch": (
         lambda batch: batch is None or (is_whole(batch) and batch >= 1),
         "a whole number of at least 1, or None",
@@ -61,7 +75,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
     ),
     "learning_rate": (
         lambda given: given is None or is_number(given) or isinstance(given, Mapping),
-        'a number, a dict such as {"local": 0.001, "readout": 0.01}, or None',
+        'a number, a dict such as {"units": 0.001, "head": 0.01}, or None',
     ),
 }
 
@@ -69,29 +83,32 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each setting ma
 class LocalClassifier(ClassifierMixin, BaseEstimator):
     """A classifier whose fully connected network is trained by a local rule.
 
-    `rule`: any rule on layered networks, or a `SettlingRule`, of which a copy learns; None is
-    `KernelizedBottleneck(kernel="cosine")`. A SettlingRule makes its own network, which settles and has no divisive
-    normalisation and no nonlinearity to choose: `groups` and `nonlinearity` stay as they are.
-    `hidden`: widths of the hidden layers (a sequence or an array), or one width. `groups` of their divisive
-    normalisation: a number that divides each width, 0 for no normalisation; None is the largest number, up to 32, that
-    leaves two neurons or more in each group, and no normalisation where there is none (nor of 2 groups for the cosine
-    kernel, which learns nothing of them); a KernelizedBottleneck with groups of its own has those. `nonlinearity`: one
-    of MLP's. `epochs`: passes over the data, in batches of `batch`; a rule that consumes samples takes them one by one
-    in random order, one that consumes windows has `batch` of them in sight, and needs that many in a call. None is 64,
-    of windows at most half of a call's samples. `optimizer`: one of torch's, by name, or a dict of name and options.
-    `learning_rate`: a number, or one for each kind in `rule.groups(network)`; None, if the
-    optimizer's options have no `lr` either, is 1e-2 for kind "readout" and 1e-3 for the others. With `warm_start`
-    another `fit` goes on where the last one ended. `random_state` is scikit-learn's; torch's own random numbers are
-    left alone. `verbose` shows a progress bar on a terminal.
+    `rule`: any rule that works with a `Learner`, of which a copy learns; None is `KernelizedBottleneck(kernel=
+    "cosine")`. A SettlingRule makes its own network, which settles and has no divisive normalisation and no
+    nonlinearity to choose: `groups` and `nonlinearity` stay as they are.
+    `hidden`: widths of the hidden layers (a sequence or an array), or one width; with () there is the readout alone,
+    which `LastLayer` then trains in place of a local rule. `groups` of their divisive normalisation: a number that
+    divides each width, 0 for no normalisation; None is the largest number, up to 32, that leaves two neurons or more in
+    each group, and no normalisation where there is none (nor of 2 groups for the cosine kernel, which learns nothing of
+    them); a KernelizedBottleneck with groups of its own has those. `nonlinearity`: one of MLP's. `epochs`: passes over
+    the data, in batches of `batch`; a rule that consumes samples takes them one by one in random order, one that
+    consumes windows takes windows of `batch` samples, and needs that many in a call. None is 64, of windows at most
+    half of a call's samples. `optimizer`: one of torch's, by name, or a dict of name and options.
+    `learning_rate`: a number, or a dict of one for each role of `Learner.param_groups`: `units`, `head`, `rule` (what
+    the rule owns), or the roles of a SettlingRule. A role that is left out, or all of them for None if the optimizer's
+    options have no `lr` either, has 1e-2 for `head` and 1e-3 for the others. The names of version 1, `local` and
+    `readout`, are accepted with a FutureWarning. With `warm_start` another `fit` goes on where the last one ended.
+    `random_state` is scikit-learn's; torch's own random numbers are left alone. `verbose` shows a progress bar on a
+    terminal.
 
-    Computes on the CPU (`infohebb.train` takes a GPU), in float32 where X is float32, else in float64. Features are
+    Computes on the CPU (`infohebb.fit` takes a GPU), in float32 where X is float32, else in float64. Features are
     taken as they are; StandardScaler brings them to one scale. A single class gets a UserWarning, and is predicted; by
     a rule that consumes samples or windows it is refused. Estimators that are fitted in several threads (joblib's
     "threading") take turns, one epoch at a time, and get the same bits as alone; processes run side by side.
 
-    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an MLP, or what settles), `rule_` (the
-    copy that learned), `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the readout's mean loss while learning,
-    one per epoch, NaN of a pass from which nothing could be learned yet).
+    Attributes: `classes_`, `n_features_in_`, `feature_names_in_`, `network_` (an `infohebb.networks.plain.MLP`, or the
+    network that settles), `rule_` (the copy that learned), `optimizer_`, `n_iter_` (epochs so far), `loss_curve_` (the
+    mean label loss while learning, one per epoch, NaN of a pass from which nothing could be learned yet).
     """
 
     def __init__(  # noqa: PLR0913  (scikit-learn wants each setting by its name, and taken as it is: `fit` looks at it)
@@ -136,7 +153,7 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
 
         The first call needs `classes`, all labels that will ever come. n calls with the same data are what `fit` with
         n epochs does, for a rule that consumes batches; one sample will do, but if it compares samples it then teaches
-        the readout only. For a rule that consumes samples or windows the calls are one stream, taken in its order (a
+        the head only. For a rule that consumes samples or windows the calls are one stream, taken in its order (a
         window does not reach back into an earlier call, so that each call brings one at least).
         Raises LabelError for labels that are not among the classes, and the errors of `fit`.
         """
@@ -191,15 +208,16 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         with seeded(int(check_random_state(self.random_state).randint(2**31 - 1))):
             rule = self._own_rule()
             network = self._network(X.shape[1], len(classes), rule).to(dtype)
-            rule.attach(network)
-            rule.to(dtype)
+            learner = Learner(network, rule).to(dtype)
             random_numbers = torch.get_rng_state()
-        self.optimizer_ = prepare_optimizer(rule, network, self._optimizer_options(rule.groups(network)))
+        self.optimizer_ = self._make_optimizer(learner)
         self.network_, self.rule_, self.classes_ = network, rule, classes
-        self.loss_curve_, self.n_iter_, self._random_numbers = [], 0, random_numbers
+        self.loss_curve_, self.n_iter_, self._learner, self._random_numbers = [], 0, learner, random_numbers
 
     def _own_rule(self) -> LearningRule:
-        return KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+        """Return a copy of the rule, or LastLayer in its place where there is only a head, and it does the same."""
+        rule = KernelizedBottleneck(kernel="cosine") if self.rule is None else copy.deepcopy(self.rule)
+        return LastLayer() if not widths_of(self.hidden) and trains_head_as_last_layer(rule) else rule
 
     def _network(self, features: int, classes: int, rule: LearningRule) -> MLP | Settling:
         widths = widths_of(self.hidden) or []
@@ -220,13 +238,24 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         if self.nonlinearity != OF_AN_MLP:
             raise MismatchError(f"nonlinearity = {self.nonlinearity!r}: {makes}; leave nonlinearity out")
 
-    def _optimizer_options(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
-        options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
-        if self.learning_rate is None:
-            return {"lr": {kind: READOUT_RATE if kind == "readout" else LOCAL_RATE for kind in kinds}, **options}
-        if "lr" in options:
-            raise MismatchError("learning_rate and the optimizer's lr are both given; leave one out")
-        return {"lr": self.learning_rate, **options}
+    def _make_optimizer(self, learner: Learner) -> Optimizer:
+        """Return the optimizer over all that learns.  Raises the errors of `named_optimizer`."""
+        given = {"name": self.optimizer} if isinstance(self.optimizer, str) else self.optimizer
+        options: dict[str, Any] = {**given}
+        names = {name: f"optimizer.{name}" for name in ("lr", "weight_decay")}
+        if self.learning_rate is not None:
+            if "lr" in options:
+                raise MismatchError("learning_rate and the optimizer's lr are both given; leave one out")
+            options["lr"], names["lr"] = self.learning_rate, "learning_rate"
+        roles = [group["role"] for group in learner.param_groups()]
+        for name, place in names.items():
+            if isinstance(options.get(name), Mapping):
+                options[name] = rename_roles(place, options[name], learner.rule, roles)
+        rates = {role: HEAD_RATE if role == "head" else OTHER_RATE for role in roles}
+        asked = options.get("lr", {})
+        options["lr"] = {**rates, **asked} if isinstance(asked, Mapping) else asked
+        with in_own_words({"optimizer.lr": names["lr"]}):
+            return named_optimizer(learner, **options)
 
     def _learn(
         self, X: Any, y: np.ndarray, classes: np.ndarray | None, epochs: int, *, shuffle: bool
@@ -239,24 +268,25 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         labels = numbered(y, self.classes_ if classes is None else classes)
         rule = self.rule_ if classes is None else self.rule
         consumes = "batch" if rule is None else rule.consumes
-        if consumes in STREAMED:
+        if consumes != "batch":
             check_stream(labels if shuffle else classes)
         rows = Rows(X, torch.from_numpy(labels), samples_in_sight(self.batch, consumes, len(y)), consumes, shuffle)
         if classes is not None:
             self._start(X, classes)
-        source = LoaderSource(rows, *home_of(self.network_))
-        title, show = type(self.rule_).__name__, bool(self.verbose)
-        with progress_bar(title, len(source) * epochs, 0, show=show) as advance:
-            for epoch in range(1, epochs + 1):
-                note = Note(f"epoch {epoch}/{epochs}", show=show)
-                self._epoch(source, lambda tally, note=note: advance(note.after_batch(tally)), may_wait=not shuffle)
+        sampling = SamplingConfig(consumes=self.rule_.consumes)
+        data = LoaderBatches(rows, Home(*home_of(self.network_)), sampling=sampling)
+        callbacks = [Progress()] if self.verbose else []
+        state = State(self._learner, self.optimizer_, None, int(epochs), data, callbacks)
+        settings = Settings(may_wait=not shuffle or len(self.classes_) == 1)
+        Fitting(state, settings, None).to_the_end(partial(self._around_epoch, state))
         return self
 
-    def _epoch(self, source: LoaderSource, after_batch: Any, *, may_wait: bool) -> None:
-        steps = source.training()
-        with self._own_random_numbers(), in_own_words(self.rule_.consumes):
-            tally = learn_epoch(self.network_, self.rule_, self.optimizer_, steps, after_batch, may_wait=may_wait)
-        self.loss_curve_.append(tally.mean(tally.losses))
+    @contextlib.contextmanager
+    def _around_epoch(self, state: State) -> Iterator[None]:
+        """Have an epoch draw this estimator's random numbers, and add it to the curve."""
+        with self._own_random_numbers(), in_own_words(words_of(state.learner.rule.consumes)):
+            yield
+        self.loss_curve_.append(state.statistics.loss.value())
         self.n_iter_ += 1
 
     def _settles(self) -> bool:
@@ -293,30 +323,28 @@ class Rows:
     consumes: str = "batch"
     shuffle: bool = True
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index in self._parts():
             yield torch.from_numpy(dense(self.X[index.numpy()])), self.labels[index]
 
     def _parts(self) -> Iterator[Tensor]:
         numbers = torch.arange(len(self.labels))
-        if self.consumes not in STREAMED:
+        if self.consumes == "batch":
             yield from (index for index, _ in batches(Split(numbers, self.labels), self.size, shuffle=True))
         else:
             order = torch.randperm(len(numbers)) if self.shuffle else numbers
             yield from order.unfold(0, self.size, 1)
 
     def __len__(self) -> int:
-        if self.consumes in STREAMED:
-            return len(self.labels) - self.size + 1
-        return count_batches(len(self.labels), self.size)
+        if self.consumes == "batch":
+            return count_batches(len(self.labels), self.size)
+        return len(self.labels) - self.size + 1
 
 
 def samples_in_sight(batch: int | None, consumes: str, samples: int) -> int:
     """How many samples a rule is given at a time.  Raises MismatchError for a window longer than there are samples."""
-    if consumes == "sample":
-        return 1
     if consumes != "window":
-        return int(batch or BATCH)
+        return int(batch or BATCH) if consumes == "batch" else 1
     window = min(BATCH, max(2, (samples + 1) // 2)) if batch is None else int(batch)
     if window > samples:
         there = "1 sample" if samples == 1 else f"{samples} samples"
@@ -333,15 +361,36 @@ def check_stream(labels: np.ndarray | None) -> None:
         raise LabelError("all labels are of one class, so there is nothing to tell apart; give two classes or more")
 
 
+def trains_head_as_last_layer(rule: LearningRule) -> bool:
+    """Whether it is a local rule whose head learns from the batch by the delta rule, as that of LastLayer does."""
+    if not isinstance(rule, LocalRule) or rule.consumes != "batch":
+        return False
+    return (type(rule).readout, type(rule).backward) == (LocalRule.readout, LocalRule.backward)
+
+
+def words_of(consumes: str) -> dict[str, str]:
+    """Return what messages of `fit` and of rules speak of, and what it is here, by what the rule consumes."""
+    return {
+        "training.batch": "batch",
+        "optimizer.lr": "learning_rate",
+        ", or give clip_norm=1.0": "",
+        ", or a larger epoch_samples": ", or a smaller batch" if consumes == "window" else "",
+        "does the model use it? Freeze it with requires_grad_(False) if it is not meant to learn": (
+            "give a larger batch, or more samples" if consumes == "batch" else "give more samples"
+        ),
+    }
+
+
 @contextlib.contextmanager
-def in_own_words(consumes: str) -> Iterator[None]:
-    """Tell what is refused inside by this estimator's settings in place of those of `train`."""
-    mend = ", or a smaller batch" if consumes == "window" else ""
+def in_own_words(words: Mapping[str, str]) -> Iterator[None]:
+    """Raise what is raised inside with this estimator's settings in place of those of `fit`."""
     try:
         yield
-    except UsageError as error:
-        words = str(error).replace("training.batch", "batch").replace(", or a larger epoch_samples", mend)
-        raise type(error)(words) from error
+    except InfohebbError as error:
+        message = str(error)
+        for of_fit, own in words.items():
+            message = message.replace(of_fit, own)
+        raise type(error)(message) from error
 
 
 def nearest_probabilities(outputs: Float[Tensor, "m classes"]) -> Float[Tensor, "m classes"]:

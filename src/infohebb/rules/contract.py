@@ -264,6 +264,13 @@ class LearningRule(nn.Module, ABC):
         """Do what needs the whole network, before `setup`: the default does nothing.  Raises MismatchError."""
         del model
 
+    def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the arguments of a DivisiveNorm with which this rule learns well, for a network that is to be made.
+
+        `norm` holds those that were asked for; None is no divisive norm. The default returns `norm`.
+        """
+        return norm
+
     def roles(self, model: nn.Module, /) -> Mapping[str, Sequence[Mapping[str, Parameter]]] | None:
         """Return what learns by role and layer, parameters by their name in the model; None for units and head."""
         del model

@@ -15,7 +15,7 @@ G = dL/dK, and the kernel's coupling Q:     dL/dv = Q v
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -180,6 +180,10 @@ class KernelizedBottleneck(LocalRule, GroupedRule):
     def fewest_groups(self) -> int:
         """The cosine kernel learns nothing of 2."""
         return 3 if self.kernel == "cosine" else 2
+
+    def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return `norm` with the rule's own groups, power and delta; None for groups of which it learns nothing."""
+        return GroupedRule.fitting_norm(self, norm)
 
     def batch_context(self, network: Layered, inputs: Tensor, targets: Tensor) -> Grams:
         """Gram matrices of the targets and, for a bottleneck, of the network's input."""

@@ -229,6 +229,10 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
             self._kept_for = settings
             self._allocate(weights, groupings, classes)
 
+    def fitting_norm(self, norm: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return `norm` with the rule's own groups, power and delta; None for groups of which it learns nothing."""
+        return GroupedRule.fitting_norm(self, norm)
+
     @torch.no_grad()
     def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
         """Let each unit learn from one stimulus and what it kept of the stream; then the head."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
 from infohebb.training.statistics import History, Number, Statistics, extend_history, rates_of, validate
 
+Around = Callable[[], contextlib.AbstractContextManager[Any]]
 LONELY = "more than 1 value per channel"  # of torch's message for a batch norm that is given one sample
 
 
@@ -137,12 +138,16 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
 
 @dataclass(frozen=True)
 class Settings:
-    """How steps and scores are made; `scored` begins the names of the curves of held-out data."""
+    """How steps and scores are made; `scored` begins the names of the curves of held-out data.
+
+    `may_wait`: whether an epoch may be so short that nothing, or only a part of what the rule trains, learns from it.
+    """
 
     scheduler_per_step: bool = False
     clip_norm: float | None = None
     check_every: int | None = None
     scored: str = "validation"
+    may_wait: bool = False
 
 
 class Fitting:
@@ -164,8 +169,8 @@ class Fitting:
         alike = settings.clip_norm is None and not settings.scheduler_per_step and changes_seldom(state.scheduler)
         self.joined = state.learner.make_step(state.optimizer) if state.learner.is_compiled and alike else None
 
-    def to_the_end(self) -> History:
-        """Run all epochs that are still to be done, and return the history."""
+    def to_the_end(self, around_epoch: Around = contextlib.nullcontext) -> History:
+        """Run all epochs that are still to be done, each in a context of `around_epoch`, and return the history."""
         state = self.state
         put_in_train_mode(state.learner)
         self._check_held_out()
@@ -177,7 +182,8 @@ class Fitting:
                     callback.on_fit_start(state)
                     stack.callback(callback.on_fit_end, state)
                 while state.epoch < state.epochs and not state.stop:
-                    self._epoch()
+                    with around_epoch():
+                        self._epoch()
             except BaseException:
                 state.failed = True
                 raise
@@ -214,7 +220,8 @@ class Fitting:
             self._schedule()
         for callback in self.outward:
             callback.on_epoch_end(state)
-        self.missing.check()
+        if not self.settings.may_wait:
+            self.missing.check()
 
     def _begin_pass(self) -> None:
         """Tell a sampler that draws by epoch (DistributedSampler) which one it is."""
@@ -243,7 +250,8 @@ class Fitting:
             state.optimizer.step()
         state.step, state.last = state.step + 1, step
         state.statistics.add(step, onset=onset)
-        if not step.waiting and (self.joined is None or not self.joined.in_one_graph):
+        in_one_graph = self.joined is not None and self.joined.in_one_graph
+        if not (step.waiting or self.settings.may_wait or in_one_graph):
             self.missing.see()
         if state.scheduler is not None and self.settings.scheduler_per_step:
             step_scheduler(state.scheduler)
@@ -253,7 +261,7 @@ class Fitting:
             callback.on_step_end(state)
 
     def _check_learned(self) -> None:
-        if self.state.statistics.learned == 0:
+        if self.state.statistics.learned == 0 and not self.settings.may_wait:
             raise MismatchError(
                 f"{type(self.state.learner.rule).__name__} still waited for samples after an epoch of "
                 f"{self.state.statistics.steps} steps; give more samples, or a larger epoch_samples"

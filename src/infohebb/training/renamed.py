@@ -2,9 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from infohebb.errors import MismatchError
 from infohebb.rules.contract import LearningRule
 
 TRAINING = {"hold": "steps_per_sample", "side_by_side": "stacked"}  # of `train` and of recipes
@@ -46,6 +47,31 @@ def warn_of_roles(rule: LearningRule, options: Mapping[str, Any], place: str = "
             if new_roles(rule, role) != (role,):
                 spelled = " and ".join(f"{place}.{option}.{new}" for new in new_roles(rule, role))
                 warn(f"{place}.{option}.{role}", spelled)
+
+
+def rename_roles(
+    place: str, values: Mapping[str, Any], rule: LearningRule, roles: Collection[str], *, stacklevel: int = 2
+) -> dict[str, Any]:
+    """Return values by role, old roles replaced by those of now that have parameters, with a FutureWarning.
+
+    `place` is the name of the setting, `roles` those that have parameters; `stacklevel` as in `warnings.warn`.
+    Raises MismatchError for a role that is given by its old and by its new name.
+    """
+    found, old = {}, []
+    for name, value in values.items():
+        new = new_roles(rule, name)
+        if new == (name,):
+            found[name] = value
+            continue
+        old.append(name)
+        for role in [each for each in new if each in roles] or new[:1]:
+            if role in values:
+                raise MismatchError(f"{place}: {name!r} is now {role!r}, and both are given; leave {name!r} out")
+            found[role] = value
+    if old:
+        listed = " and ".join(map(repr, old))
+        warnings.warn(f"{place}: version 0.3 will not accept {listed}; give {found}", FutureWarning, stacklevel)
+    return found
 
 
 def renew_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = False) -> dict[str, Any]:
