@@ -25,10 +25,9 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
     """Score on arrays (x, y), on the test samples of a DataSet or of (x, y, x_test, y_test), or on a loader of pairs.
 
     {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d); of stacked networks a list
-    with a number for each. Inputs are taken as the network was trained on them; a DataSet normalises its
-    own. A module that is none of our layered or settling networks is put in eval mode, and each of its modules gets its
-    own mode back; its integer inputs stay integers. Raises EmptyBatchError, MismatchError and the errors of
-    `from_arrays`.
+    with a number for each. Inputs are taken as the network was trained on them; a DataSet normalises its own. A module
+    that is none of our layered or settling networks is put in eval mode, and each of its modules gets its own mode
+    back; its integer inputs stay integers. Raises EmptyBatchError, MismatchError and the errors of `from_arrays`.
     """
     if is_plain(network):
         held_out = data[2:] if isinstance(data, tuple) and len(data) == 4 else data
@@ -66,8 +65,8 @@ def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tens
 def score(network: nn.Module, pairs: Pairs) -> tuple[str, Any]:
     """("accuracy", percent) on class indices, ("error", mean squared error) on numbers; over batches of pairs.
 
-    Of E stacked networks a list of E numbers. Raises EmptyBatchError when
-    there are no pairs, MismatchError or LabelError for targets that do not fit the outputs.
+    Of E stacked networks a list of E numbers. Raises EmptyBatchError when there are no pairs, MismatchError or
+    LabelError for targets that do not fit the outputs.
     """
     total, count, continuous = torch.zeros((), dtype=torch.float64), 0, False
     for inputs, targets in pairs:

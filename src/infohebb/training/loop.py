@@ -166,7 +166,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     `precision` "bf16" is torch.autocast, but for networks that settle, whose large products it rounds. `channels_last`
     has convolutional maps lie in memory pixel by pixel, which is faster and changes rounding only. `compiled` is
     `Learner.compile`: each step is one graph, after a minute or so, on the CPU with the step of an SGD, Adam or AdamW
-    unless rates change within epochs; it too changes rounding only. On a GPU `cuda_graphs` has it replayed.
+    unless rates change often, by `powers` or within epochs; it too changes rounding only. On a GPU `cuda_graphs` has
+    it replayed.
     `seed` draws all randomness inside and leaves the caller's alone (a loader that shuffles by a generator of its own
     is not part of it); None draws from the caller's. Seeded trainings in several threads take turns. With
     `held_out="validation"` a tenth of the training set is scored and the test set never read. With `checkpoints`
