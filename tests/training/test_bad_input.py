@@ -1,6 +1,7 @@
 """What an attack with bad input found: each is one line that names the thing and a fix, before anything is trained."""
 
 import inspect
+import warnings
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from infohebb.errors import (
     LabelError,
     MismatchError,
     UnknownKeyError,
+    UnknownNameError,
     UsageError,
     WrongTypeError,
 )
@@ -215,9 +217,44 @@ def test_outputs_that_are_no_samples_by_outputs_are_refused(name):
         ({"lr": {"units": {"lr": 1}}}, WrongTypeError, r"optimizer\.lr\.units is \{'lr': 1\}; it must be a number"),
         ({"lr": {"units": [0.1, "a"]}}, WrongTypeError, r"optimizer\.lr\.units is"),
         ({"lr": {1: 0.1}}, WrongTypeError, "a role is a name"),
-        ({"lr": {"local": 0.1, "readout": 0.1}}, UnknownKeyError, "no role 'local'; use units and head"),
-        ({"weight_decay": {"readout": 0.1}}, UnknownKeyError, "no role 'readout'; use units and head"),
+        ({"lr": {"layers": 0.1}}, UnknownNameError, "unknown role or parameter 'layers'; roles are units, head and"),
+        ({"momentum": 0.9}, UnknownKeyError, r"optimizer\.momentum: torch's Adam has no such option"),
     ],
 )
 def test_rates_by_role_that_cannot_be_are_one_line(options, kind, words):
     refused(kind, words, lambda: train(optimizer={"name": "adam", **options}))
+
+
+ROLES_OF_VERSION_1 = {  # what "local" and "readout" were, of each kind of rule
+    "local rule": (infohebb.KernelizedBottleneck, {"units": 0.1, "head": 0.2}),
+    "rule that owns parameters": (infohebb.LayerwiseClassification, {"units": 0.1, "rule": 0.1, "head": 0.2}),
+    "predictive coding": (infohebb.PredictiveCoding, {"forward": 0.1, "bias": 0.1}),
+}
+
+
+@pytest.mark.parametrize("kind", ROLES_OF_VERSION_1)
+def test_roles_of_version_1_warn_with_the_new_spelling_and_mean_the_same(kind):
+    rule, rates = ROLES_OF_VERSION_1[kind]
+    own = rule.own_network
+    model = sequential() if own is None else own(8, 2, (6,))
+    old = {"local": 0.1, **({} if own else {"readout": 0.2})}
+    spelled = " and ".join(f"optimizer.lr.{role}" for role in rates if role != "head")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = infohebb.train(model, rule(), (X, Y), epochs=1, optimizer={"lr": old}, progress=False)
+    assert {name: rate[0] for name, rate in history["learning_rate"].items()} == rates
+    assert [each.category for each in caught] == [FutureWarning] * len(old)
+    assert str(caught[0].message) == f"optimizer.lr.local is now {spelled}; the old name goes in version 0.3"
+
+
+def test_readout_was_all_parameters_for_rules_with_an_error_from_above():
+    with pytest.warns(FutureWarning, match=r"lr\.readout is now optimizer\.lr\.units and optimizer\.lr\.head"):
+        history = infohebb.train(
+            sequential(), infohebb.Backprop(), (X, Y), epochs=1, optimizer={"lr": {"readout": 0.3}}, progress=False
+        )
+    assert history["learning_rate"] == {"units": [0.3], "head": [0.3]}
+
+
+def test_hold_warns_and_is_steps_per_sample():
+    with pytest.warns(FutureWarning, match="^hold is now steps_per_sample; the old name goes in version 0.3$"):
+        refused(MismatchError, "steps_per_sample=2: KernelizedBottleneck learns from batches", lambda: train(hold=2))

@@ -19,10 +19,11 @@ from infohebb.errors import (
     NonFiniteLossError,
     WrongTypeError,
 )
-from infohebb.rules.contract import Step, label_loss
-from infohebb.training import sampling, split_curves
+from infohebb.networks import plain
+from infohebb.rules.contract import Step
+from infohebb.training import epoch, sampling, split_curves, statistics
 from infohebb.training.callbacks.tensorboard import last_numbers
-from infohebb.training.sources import Course, as_source
+from infohebb.training.statistics import curves_of
 
 LABELS = torch.tensor([0, 1, 1, 0, 1, 0, 1])
 INPUTS = torch.arange(7.0)[:, None].expand(7, 8).contiguous()
@@ -80,15 +81,14 @@ def order(seed, turn, name="random"):
 
 
 RAW = Split((INPUTS * 10).to(torch.uint8), LABELS)
-NOISY = DataSet("raw", RAW, None, 2, normalise=lambda x: x.float() / 10, augment=lambda x: x + torch.rand(1))
-PLAIN = DataSet("plain", RAW, None, 2)
+PLAIN = DataSet("plain", RAW, None, 2, normalise=lambda x: x.float() / 10)
+NOISY = DataSet("augmented", RAW, None, 2, normalise=PLAIN.normalise, augment=lambda x: x + 10 * torch.rand(1))
 
 
 @pytest.mark.parametrize("given", [PLAIN, NOISY], ids=["plain", "augmented"])
 @pytest.mark.parametrize(
     ("rule", "batch", "options"),
     [
-        (Batches, 3, {}),
         (Batches, 3, {"order_seed": 4}),
         (Batches, 3, {"order": "balanced", "order_seed": 4, "epoch_samples": 5}),
         (Samples, 1, {"order_seed": 0}),
@@ -98,19 +98,36 @@ PLAIN = DataSet("plain", RAW, None, 2)
         (Windows, 1, {"order_seed": 4}),
     ],
 )
-def test_the_steps_are_those_of_version_1(given, rule, batch, options):
-    words = {"order": "random", "order_seed": None, "epoch_samples": None, "steps_per_sample": 1, **options}
-    hold = 0 if rule is Batches else words["steps_per_sample"]
-    course = Course(words["order"], words["order_seed"], words["epoch_samples"], hold)
-    source = as_source(given, batch, torch.device("cpu"), torch.float32, course)
-    torch.manual_seed(1)
-    steps = [step for epoch in (1, 2, 3) for step in source.training(epoch, words["order_seed"])]
-    wanted = [(x[:, 0].tolist(), y.tolist(), *(held or [True])) for x, y, *held in steps]
-    mine = rule()
-    one = learner(mine)
-    torch.manual_seed(1)
-    infohebb.fit(one, given, epochs=3, batch=batch, progress=False, **options)
-    assert mine.seen == wanted
+def test_steps_follow_the_order_over_epochs_and_passes(given, rule, batch, options):
+    """Batches go over the ends of passes, windows do not; each is augmented once, at its onset."""
+    one, epochs = rule(), 3
+    infohebb.fit(learner(one), given, epochs=epochs, batch=batch, progress=False, **options)
+    passes = [order(options["order_seed"], turn, options.get("order", "random")) for turn in range(7)]
+    if rule is Batches:
+        length = options.get("epoch_samples", 7)
+        line = [row for each in passes for row in each]
+        parts = [line[k * length : (k + 1) * length] for k in range(epochs)]
+        index = [part[k : k + batch] for part in parts for k in range(0, length, batch)]
+    else:
+        count = epochs * options.get("epoch_samples", 8 - batch)
+        index = [each[k : k + batch] for each in passes for k in range(8 - batch)][:count]
+    steps = options.get("steps_per_sample", 1)
+    assert [(y, onset) for _, y, onset in one.seen] == [
+        (LABELS[rows].tolist(), step == 0) for rows in index for step in range(steps)
+    ]
+    noise = [[x - row for x, row in zip(seen[0], index[k // steps], strict=True)] for k, seen in enumerate(one.seen)]
+    drawn = {round(shift[0], 4) for shift in noise}
+    assert all(shift == pytest.approx([shift[0]] * batch, abs=1e-4) for shift in noise if len(shift) == batch)
+    assert drawn == {0.0} if given is PLAIN else len(drawn) == len(index)
+
+
+def test_batches_in_random_order_without_a_seed_are_shuffled_by_torchs_generator():
+    rule = Batches()
+    one = learner(rule)
+    torch.manual_seed(3)
+    infohebb.fit(one, (INPUTS, LABELS), epochs=1, batch=4, progress=False)
+    torch.manual_seed(3)
+    assert [row for x, _, _ in rule.seen for row in x] == torch.randperm(7).tolist()
 
 
 def test_samples_come_one_by_one_for_some_steps_with_one_onset():
@@ -194,6 +211,15 @@ def test_means_are_over_steps_and_steps_that_wait_count_for_nothing():
     assert history["train_accuracy"] == pytest.approx([100 * right / 24])
     terms = torch.stack([step.terms["0:2"]["objective"] for step in learned])
     assert history["objective"]["0:2"]["objective"] == pytest.approx([float(terms.mean())], rel=1e-5)
+
+
+def test_means_over_many_steps_are_summed_up_on_the_way(monkeypatch):
+    whole = fit(Windows(), batch=3, order_seed=5, epoch_samples=40)
+    for module in (epoch, statistics):
+        monkeypatch.setattr(module, "FOLD", 7)
+    folded = fit(Windows(), batch=3, order_seed=5, epoch_samples=40)
+    assert folded["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-12)
+    assert folded["train_accuracy"] == whole["train_accuracy"]
 
 
 def test_schedules_and_checks_go_by_steps():
@@ -353,74 +379,13 @@ def test_batch_norm_in_train_mode_takes_no_single_samples():
     assert infohebb.fit(one, (INPUTS, LABELS), epochs=1, progress=False)["samples"] == [7]
 
 
-def test_an_order_that_does_not_exist_is_named(python):
-    answer = python("""
-import infohebb, torch
-one = infohebb.Learner(torch.nn.Sequential(torch.nn.Linear(2, 2)), infohebb.Backprop())
-infohebb.fit(one, (torch.eye(2), torch.arange(2)), epochs=1, order="sorted")
-""")
-    assert "UnknownNameError: unknown order 'sorted'; known: balanced, blocked, drifting, random" in answer.err
-
-
-class Stacked(infohebb.Learner):
-    """Three linear classifiers of two classes in one layer, trained side by side."""
-
-    def logits(self, inputs):
-        return self.model(inputs).unflatten(1, (3, 2))
-
-    def backward(self, inputs, targets, *, onset=True, **options):
-        logits = self.logits(inputs)
-        loss, error = label_loss(logits.detach().movedim(1, 0), targets)
-        logits.backward(error.movedim(0, 1))
-        return Step(loss, logits.detach(), targets, {"0": {"objective": loss * 2}})
-
-
-def stacked():
+def networks(count=3):
     torch.manual_seed(5)
-    return Stacked(nn.Sequential(nn.Linear(8, 6)), infohebb.Backprop())
+    return [plain.MLP(8, 2, (6, 5)).double() for _ in range(count)]
 
 
-@pytest.mark.parametrize("numbers", [False, True], ids=["labels", "numbers"])
-def test_stacked_networks_have_a_number_each(numbers):
-    inputs = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
-    targets = inputs[:, :2] if numbers else (inputs[:, 0] > 0).long()
-    one = stacked()
-    singles = [nn.Sequential(nn.Linear(8, 2)) for _ in range(3)]
-    with torch.no_grad():
-        for place, single in enumerate(singles):
-            for mine, whole in zip(single.parameters(), one.model.parameters(), strict=True):
-                mine.copy_(whole[2 * place : 2 * place + 2])
-
-    def run(learner):
-        optimizer = torch.optim.SGD(learner.param_groups(), lr=0.5)
-        torch.manual_seed(1)
-        options = {"epochs": 2, "batch": 25, "optimizer": optimizer, "callbacks": [Progress()]}
-        return infohebb.fit(learner, (inputs, targets), (inputs, targets), **options)
-
-    curves = run(one)
-    score = "validation_error" if numbers else "validation_accuracy"
-    for place, single in enumerate(singles):
-        own, mine = run(infohebb.Learner(single, infohebb.Backprop())), split_curves(curves, place)
-        for name in ("train_loss", "validation_loss", score, *([] if numbers else ["train_accuracy"])):
-            assert mine[name] == pytest.approx(own[name], rel=1e-5), name
-        assert mine["objective"]["0"]["objective"] == pytest.approx([2 * each for each in own["train_loss"]], rel=1e-5)
-    last = dict(last_numbers(curves, 2))
-    assert [last[f"train_loss/{network}"] for network in range(3)] == curves["train_loss"][1]
-
-
-@pytest.mark.parametrize(("place", "of"), [("weight", "label loss of network 1"), ("term", "of unit 0 of network 1")])
-def test_the_stacked_network_that_is_not_finite_is_named(place, of):
-    class Broken(Stacked):
-        def backward(self, inputs, targets, *, onset=True, **options):
-            step = super().backward(inputs, targets)
-            terms = torch.tensor([0.0, torch.nan if place == "term" else 0.0, 0.0])
-            return Step(step.loss, step.logits, targets, {"0": {"objective": terms}})
-
-    one = Broken(nn.Sequential(nn.Linear(8, 6)), infohebb.Backprop())
-    with torch.no_grad():
-        one.model[0].bias[2] = torch.nan if place == "weight" else 0.0
-    with pytest.raises(NonFiniteLossError, match=of):
-        infohebb.fit(one, (INPUTS, LABELS), epochs=1, progress=False)
+def stacked(rule=infohebb.HSICBottleneck):
+    return infohebb.Learner(plain.stack_networks(networks()), rule())
 
 
 def test_what_needs_one_number_names_the_stacked_networks():
@@ -432,3 +397,39 @@ def test_what_needs_one_number_names_the_stacked_networks():
         infohebb.fit(one, (INPUTS, LABELS), epochs=1, scheduler=ReduceLROnPlateau(optimizer), progress=False)
     with pytest.raises(MismatchError, match="no number to compare; monitor another curve"):
         infohebb.fit(stacked(), (INPUTS, LABELS), epochs=1, callbacks=EarlyStopping(monitor="train_loss"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("readout", "epoch 1, step 1: the label loss of network 1 is not finite"),
+        ("layers.0", "epoch 1, step 1: the objective of unit layers.0 of network 1 is not finite"),
+    ],
+)
+def test_the_stacked_network_that_is_not_finite_is_named(layer, words):
+    one = stacked()
+    with torch.no_grad():
+        next(one.model.get_submodule(layer).parameters())[1] = torch.inf
+    with pytest.raises(NonFiniteLossError, match=words):
+        infohebb.fit(one, (INPUTS, LABELS), epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("numbers", [False, True], ids=["labels", "numbers"])
+def test_stacked_networks_have_a_number_each(numbers):
+    inputs = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)).double()
+    data = (inputs, inputs[:, :2] if numbers else (inputs[:, 0] > 0).long())
+
+    def run(learner):
+        torch.manual_seed(1)
+        optimizer = torch.optim.SGD(learner.param_groups(), lr=0.5)
+        return infohebb.fit(learner, data, data, epochs=2, batch=25, optimizer=optimizer, callbacks=[Progress()])
+
+    curves = run(stacked())
+    for place, single in enumerate(networks()):
+        own = run(infohebb.Learner(single, infohebb.HSICBottleneck()))
+        mine = dict(curves_of(split_curves(curves, place)))
+        assert {"validation_error" if numbers else "validation_accuracy", "validation_loss"} <= mine.keys()
+        for name, values in curves_of(own):
+            assert name == "seconds" or mine[name] == pytest.approx(values, rel=1e-9), name
+    last = dict(last_numbers(curves, 2))
+    assert [last[f"train_loss/{network}"] for network in range(3)] == curves["train_loss"][1]

@@ -1,5 +1,6 @@
 """Batches for `fit`: arrays, a DataSet or any loader, on the model's device and in its precision."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,6 +121,11 @@ class ArrayBatches:
         """Return what must stay the same for a fit to be resumed."""
         return self.sampling.described(len(self.split.targets), self.size)
 
+    def checksum(self) -> int:
+        """Return what tells these samples and targets, as they are stored, from others."""
+        first, second = (tensor.cpu().contiguous().numpy().data for tensor in self.split)
+        return zlib.crc32(second, zlib.crc32(first))
+
     def sample(self, size: int | None = None) -> Batch:
         """Return one batch, or `size` samples, drawn by a generator of its own."""
         size = min(self.size if size is None else size, len(self.split.targets))
@@ -185,6 +191,9 @@ class LoaderBatches:
     def described(self) -> dict[str, Any]:
         """Return what must stay the same for a fit to be resumed, as far as that is known."""
         return {**self.sampling.described(0, 0), "samples": None, "window": None}
+
+    def checksum(self) -> None:
+        """Return None: what a loader will give is not known."""
 
     def sample(self, size: int | None = None) -> Batch:
         """Raise MismatchError: reading from a loader may change what it gives next."""

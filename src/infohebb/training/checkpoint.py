@@ -34,6 +34,7 @@ from infohebb.training.seeding import random_state, restore_random_state
 # What damaged bytes make torch raise, and a state that lacks its parts.
 UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
 EPOCH, PART = re.compile(r"epoch[0-9]{4,}"), re.compile(r"\.epoch[0-9]{4,}\.[0-9]+\.part")
+DESCRIBED = {"model", "optimizer", "sampling", "config"}  # parts of what a fit writes; "config" is its caller's
 LACKING = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
@@ -122,6 +123,7 @@ def drop_state(folder: Path) -> None:
     """Keep what a finished run is still good for: its weights and its configuration."""
     found = latest(folder)
     if found is not None:
+        (found / "checksums.json").unlink(missing_ok=True)
         (found / "state.pt").unlink(missing_ok=True)
 
 
@@ -188,11 +190,16 @@ def _existing(checkpoint: Path) -> Path:
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
-    """What made the checkpoint.  Raises MissingDataError, CorruptFileError."""
-    return _config(_existing(checkpoint))
+    """Return the configuration that a checkpoint was given by those who had it written.
+
+    Raises MissingDataError, CorruptFileError.
+    """
+    described = read_description(_existing(checkpoint))
+    return dict(described["config"]) if described.keys() >= DESCRIBED else described
 
 
-def _config(found: Path) -> dict[str, Any]:
+def read_description(found: Path) -> dict[str, Any]:
+    """Return all that is known of what made a checkpoint.  Raises CorruptFileError."""
     try:
         return dict(json.loads((found / "config.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
@@ -215,9 +222,10 @@ def _load(found: Path, module: nn.Module, file: str) -> None:
         raise CheckpointError(f"{found} holds weights of another network than the one given") from error
 
 
-def _is_finished(found: Path) -> bool:
+def is_finished(found: Path) -> bool:
     """Whether only weights and configuration were kept."""
-    return (found / "network.safetensors").exists() and not (found / "state.pt").exists()
+    left = [(found / name).exists() for name in ("state.pt", "checksums.json")]
+    return (found / "network.safetensors").exists() and not any(left)
 
 
 def resume(
@@ -228,9 +236,9 @@ def resume(
     Raises CheckpointError when another configuration made it, CorruptFileError when it cannot be read.
     """
     found = latest(folder)
-    if found is None or _is_finished(found):
+    if found is None or is_finished(found):
         return None
-    if _config(found) != json.loads(json.dumps(config)):
+    if read_description(found) != json.loads(json.dumps(config)):
         raise CheckpointError(f"{found} is a checkpoint of another configuration; delete it or choose another --out")
     _load(found, network, "network.safetensors")
     _load(found, rule, "rule.safetensors")

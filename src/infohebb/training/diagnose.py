@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from infohebb.errors import MismatchError, WrongTypeError, is_whole
 from infohebb.functional import alignment
 from infohebb.networks import Layered
+from infohebb.rules import contract
 from infohebb.rules.base import LearningRule
 from infohebb.training.evaluation import home_of
 from infohebb.training.seeding import seeded
@@ -28,11 +29,11 @@ class Diagnose:
     Raises WrongTypeError, MismatchError.
     """
 
-    reference: LearningRule
+    reference: LearningRule | contract.LearningRule
     every: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reference, LearningRule):
+        if not isinstance(self.reference, (LearningRule, contract.LearningRule)):
             raise MismatchError(f"reference is {self.reference!r}; give a rule that is made, such as Backprop()")
         if not is_whole(self.every) or self.every < 1:
             raise WrongTypeError(f"every = {self.every!r}: give a whole number of epochs, at least 1")
@@ -66,6 +67,9 @@ def prepare_alignment(asked: Diagnose, network: nn.Module, rule: LearningRule, b
     """
     if not isinstance(network, Layered):
         raise MismatchError(f"diagnose compares layers of a Layered network, not of a {type(network).__name__}")
+    if not isinstance(asked.reference, LearningRule):
+        name = type(asked.reference).__name__
+        raise MismatchError(f"diagnose: {name} trains plain modules, not a {type(network).__name__}; give another rule")
     if network.networks is not None:
         raise MismatchError("diagnose measures one network, not several side by side; leave it out")
     reference, (device, dtype) = copy.deepcopy(asked.reference), home_of(network)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from infohebb.data import DataSet, count_batches
 from infohebb.data.arrays import Values, as_inputs
 from infohebb.errors import EmptyBatchError, MismatchError, WrongTypeError, is_whole
+from infohebb.learner.plan import stacked_in
 from infohebb.learner.probing import evaluating
 from infohebb.networks import Layered, Settling
 from infohebb.rules.base import check_batch
@@ -23,8 +24,8 @@ Pairs = Iterable[tuple[Tensor, Tensor]]
 def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
     """Score on arrays (x, y), on the test samples of a DataSet or of (x, y, x_test, y_test), or on a loader of pairs.
 
-    {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d), or a list of those, one for
-    each of several networks side by side. Inputs are taken as the network was trained on them; a DataSet normalises its
+    {"accuracy": percent} for labels (n), {"error": mean squared error} for numbers (n, d); of stacked networks a list
+    with a number for each. Inputs are taken as the network was trained on them; a DataSet normalises its
     own. A module that is none of our layered or settling networks is put in eval mode, and each of its modules gets its
     own mode back; its integer inputs stay integers. Raises EmptyBatchError, MismatchError and the errors of
     `from_arrays`.
@@ -47,7 +48,8 @@ def evaluate(network: nn.Module, data: Data) -> dict[str, Any]:
 def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tensor, "*E m n"]:
     """The network's outputs (m × n) for `inputs` (m, ...): logits, whose argmax is the class, or numbers.
 
-    In eval mode, as in `evaluate`. Raises EmptyBatchError, NonFiniteDataError, MismatchError, WrongTypeError.
+    Of E stacked networks they are (E × m × n). In eval mode, as in `evaluate`. Raises EmptyBatchError,
+    NonFiniteDataError, MismatchError, WrongTypeError.
     """
     device, dtype = home_of(network)
     plain = is_plain(network)
@@ -64,7 +66,7 @@ def predict(network: nn.Module, inputs: Values, batch: int = 1024) -> Float[Tens
 def score(network: nn.Module, pairs: Pairs) -> tuple[str, Any]:
     """("accuracy", percent) on class indices, ("error", mean squared error) on numbers; over batches of pairs.
 
-    Of networks side by side, whose predictions are (E, m, outputs), a list of E numbers. Raises EmptyBatchError when
+    Of E stacked networks a list of E numbers. Raises EmptyBatchError when
     there are no pairs, MismatchError or LabelError for targets that do not fit the outputs.
     """
     total, count, continuous = torch.zeros((), dtype=torch.float64), 0, False
@@ -81,14 +83,20 @@ def score(network: nn.Module, pairs: Pairs) -> tuple[str, Any]:
 
 
 def _checked(network: nn.Module, output: Any, samples: int) -> Tensor:
-    """Return what a network gives.  Raises MismatchError for a plain module's unless it is (samples, outputs)."""
-    if is_plain(network) and not (isinstance(output, Tensor) and output.dim() == 2 and len(output) == samples):
+    """Return what a network gives, (samples × outputs), of stacked networks (E × samples × outputs).
+
+    Raises MismatchError for a plain module's that is shaped otherwise.
+    """
+    if not is_plain(network):
+        return output
+    stacked = stacked_in(network) is not None
+    if not (isinstance(output, Tensor) and output.dim() == 2 + stacked and len(output) == samples):
         what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
         raise MismatchError(
             f"network: the {type(network).__name__} gives an output of {what} for {samples} samples; give a module "
             f"whose output is a tensor ({samples}, outputs)"
         )
-    return output
+    return output.transpose(0, 1) if stacked else output
 
 
 def home_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -200,7 +200,7 @@ class MissingGradients:
     def __init__(self, learner: Learner):
         self.training = parameters_to_train(learner)
         self.without = dict(self.training)
-        self.warned = False
+        self.looked = False  # at the gradients of any step: a compiled one leaves none
 
     def begin_epoch(self) -> None:
         """Start anew."""
@@ -211,17 +211,17 @@ class MissingGradients:
         if self.without:
             still = {name: each for name, each in self.without.items() if each.grad is None and each.requires_grad}
             self.without = still
-            if still and not self.warned:
+            if still and not self.looked:
                 warnings.warn(
                     f"{listed(still)} got no gradient in the first step; if none comes in this epoch, fit stops at its "
                     "end",
                     stacklevel=4,
                 )
-        self.warned = True
+        self.looked = True
 
     def check(self) -> None:
         """Raise MismatchError at the end of an epoch for parameters that never had a gradient."""
-        if self.without:
+        if self.without and self.looked:
             raise MismatchError(
                 f"{listed(self.without)} got no gradient in an epoch, though the rule trains it; does the model use "
                 "it? Freeze it with requires_grad_(False) if it is not meant to learn"

@@ -30,6 +30,7 @@ from infohebb.training.fit_checks import (
     put_in_train_mode,
     step_scheduler,
 )
+from infohebb.training.optimizers import changes_seldom
 from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
 from infohebb.training.statistics import History, Number, Statistics, extend_history, rates_of, validate
@@ -164,8 +165,8 @@ class Fitting:
         self.stepped = stepped
         self.parameters = list({id(p): p for p in [*state.learner.parameters(), *stepped]}.values())
         self.missing = MissingGradients(state.learner)
-        joined = state.learner.is_compiled and settings.clip_norm is None and not settings.scheduler_per_step
-        self.joined = state.learner.make_step(state.optimizer) if joined else None
+        alike = settings.clip_norm is None and not settings.scheduler_per_step and changes_seldom(state.scheduler)
+        self.joined = state.learner.make_step(state.optimizer) if state.learner.is_compiled and alike else None
 
     def to_the_end(self) -> History:
         """Run all epochs that are still to be done, and return the history."""
@@ -203,7 +204,7 @@ class Fitting:
         state, began = self.state, time.perf_counter()
         state.epoch, state.statistics = state.epoch + 1, Statistics(state.train.sampling.is_stream)
         rates = rates_of(state.optimizer)
-        if self.joined is None:  # else gradients are seen in the first, plain steps of a fit alone
+        if self.joined is None or self.joined.join is None:  # else only the first, plain steps of a fit leave gradients
             self.missing.begin_epoch()
         self._begin_pass()
         for inputs, targets, onset in state.train.training(state.epoch, state.order_seed):

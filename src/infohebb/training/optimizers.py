@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from infohebb.errors import MismatchError, UnknownKeyError, WrongTypeError, is_number, unknown_name
 from infohebb.training.own_optimizers import OWN
 
 PerKind = float | Mapping[str, float | Sequence[float]]
 FUSED = ("sgd", "adam", "adamw", "adagrad")
+SELDOM = (ConstantLR, MultiStepLR, ReduceLROnPlateau, StepLR)
 
 
 def make_optimizer(
@@ -147,6 +149,37 @@ def power_in_force(powers: Sequence[Sequence[float | int]], epoch: int) -> float
     """d^(epoch - 1), d being that of the last of `powers` (first epoch, d) to have begun; else 1.  [CIM 8.3]"""
     begun = [base for first, base in powers if epoch >= first]
     return begun[-1] ** (epoch - 1) if begun else 1.0
+
+
+class EpochFactor:
+    """What rates are multiplied by after so many epochs: `factor` per milestone passed, and d^epochs by `powers`."""
+
+    def __init__(self, milestones: Sequence[int], factor: float, powers: Sequence[Sequence[float | int]]):
+        self.milestones, self.factor = [int(each) for each in milestones], float(factor)
+        self.powers = [[int(first), float(base)] for first, base in powers]
+
+    def __call__(self, epochs: int) -> float:
+        """Return the factor of the epoch that follows so many."""
+        passed = sum(epochs + 1 > milestone for milestone in self.milestones)
+        return self.factor**passed * power_in_force(self.powers, epochs + 1)
+
+
+class StepFactor:
+    """What rates are multiplied by after so many steps: `factor` for every `steps` of them."""
+
+    def __init__(self, steps: int, factor: float):
+        self.steps, self.factor = int(steps), float(factor)
+
+    def __call__(self, steps: int) -> float:
+        """Return the factor of the step that follows so many."""
+        return self.factor ** (steps // self.steps)
+
+
+def changes_seldom(scheduler: Any) -> bool:
+    """Whether a scheduler leaves rates alone in most epochs, so that few steps of a compiled learner are made anew."""
+    if type(scheduler) is LambdaLR:
+        return all(isinstance(factor, EpochFactor) and not factor.powers for factor in scheduler.lr_lambdas)
+    return scheduler is None or isinstance(scheduler, SELDOM)
 
 
 def scale_rates(

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,11 @@ from infohebb.rules import base, contract
 from infohebb.training.batches import ArrayBatches, Batches, Home, as_batches, is_loader
 from infohebb.training.callbacks import Alignment, Callback, Checkpoint, Monitor, Progress
 from infohebb.training.callbacks.base import State
-from infohebb.training.devices import pick_device
+from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.evaluation import home_of
 from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer
 from infohebb.training.fitting import Fitting, Settings
-from infohebb.training.optimizers import FUSED, check_options, check_step, optimizer_class, power_in_force
+from infohebb.training.optimizers import FUSED, EpochFactor, StepFactor, check_options, check_step, optimizer_class
 from infohebb.training.renamed import renew_roles, warn_of_roles
 from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
@@ -31,6 +31,10 @@ from infohebb.training.statistics import History
 from infohebb.training.wording import cut, short
 
 NEW = ("units", "head", "scheduler")  # settings that only a Learner has
+KEPT = (  # settings that must be the same to go on from a checkpoint, beside those that a fit looks at
+    *("batch", "milestones", "factor", "powers", "factor_every", "precision", "channels_last", "compiled"),
+    *("cuda_graphs", "seed"),
+)
 
 
 def goes_by_learner(network: object, rule: object) -> bool:
@@ -66,6 +70,7 @@ def train_plain(given: Mapping[str, Any]) -> History:
     """
     network, rule, where = given["network"], given["rule"], pick_device(given["device"])
     check_computing(given, where)
+    keep_freed_memory()
     network.to(where)
     _, dtype = home_of(network)
     train, held_out = split_held_out(given["data"], given["held_out"])
@@ -94,7 +99,8 @@ def train_plain(given: Mapping[str, Any]) -> History:
             stack.enter_context(torch.autocast(where.type, torch.bfloat16))
         optimizer = make_optimizer_for(learner, given["optimizer"], given["scheduler"])
         scheduler = make_scheduler(given, optimizer)
-        state = State(learner, optimizer, scheduler, int(given["epochs"]), batches, make_callbacks(given, learner))
+        callbacks = make_callbacks(given, learner, batches)
+        state = State(learner, optimizer, scheduler, int(given["epochs"]), batches, callbacks)
         settings = Settings(scheduler_per_step=bool(given["factor_every"]), scored=given["held_out"])
         return Fitting(state, settings, scored).to_the_end()
 
@@ -209,37 +215,16 @@ def _joined(place: str, before: Any, option: str, value: Any) -> Any:
     return {**(before or {}), option: value}
 
 
-class EpochFactor:
-    """What rates are multiplied by after so many epochs: `factor` per milestone passed, and d^epochs by `powers`."""
-
-    def __init__(self, milestones: Sequence[int], factor: float, powers: Sequence[Sequence[float | int]]):
-        self.milestones, self.factor = [int(each) for each in milestones], float(factor)
-        self.powers = [[int(first), float(base)] for first, base in powers]
-
-    def __call__(self, epochs: int) -> float:
-        """Return the factor of the epoch that follows so many."""
-        passed = sum(epochs + 1 > milestone for milestone in self.milestones)
-        return self.factor**passed * power_in_force(self.powers, epochs + 1)
-
-
-class StepFactor:
-    """What rates are multiplied by after so many steps: `factor` for every `steps` of them."""
-
-    def __init__(self, steps: int, factor: float):
-        self.steps, self.factor = int(steps), float(factor)
-
-    def __call__(self, steps: int) -> float:
-        """Return the factor of the step that follows so many."""
-        return self.factor ** (steps // self.steps)
-
-
 def make_scheduler(given: Mapping[str, Any], optimizer: Optimizer) -> Any:
     """Return the scheduler given, or one for milestones, powers or factor_every.  Raises MismatchError for several."""
     by_epoch = [name for name in ("milestones", "powers") if list(given[name])]
     by_step = ["factor_every"] if given["factor_every"] else []
     asked = [*by_epoch, *by_step, *([] if given["scheduler"] is None else ["scheduler"])]
     if len(asked) > 1 and asked != by_epoch:
-        raise MismatchError(f"{' and '.join(asked)} both set learning rates; give one of them")
+        raise MismatchError(
+            f"{', '.join(asked[:-1])} and {asked[-1]} each set learning rates; give one of them (milestones and powers "
+            "go together)"
+        )
     check_scheduler(given["scheduler"], "epoch", optimizer)
     if by_step:
         return LambdaLR(optimizer, StepFactor(given["factor_every"], given["factor"]))
@@ -248,7 +233,7 @@ def make_scheduler(given: Mapping[str, Any], optimizer: Optimizer) -> Any:
     return given["scheduler"]
 
 
-def make_callbacks(given: Mapping[str, Any], learner: Learner) -> list[Callback]:
+def make_callbacks(given: Mapping[str, Any], learner: Learner, batches: Batches) -> list[Callback]:
     """Return the callbacks that settings of `train` ask for."""
     callbacks: list[Callback] = []
     if given["diagnose"] is not None:
@@ -256,8 +241,7 @@ def make_callbacks(given: Mapping[str, Any], learner: Learner) -> list[Callback]
     if type(learner.rule).monitor is not contract.LearningRule.monitor:
         callbacks.append(Monitor())
     if given["checkpoints"] is not None:
-        names = ("batch", "milestones", "factor", "powers", "factor_every", "precision", "channels_last", "compiled")
-        names += ("cuda_graphs", "seed")
-        settings = {name: given[name] for name in names}
-        callbacks.append(Checkpoint(given["checkpoints"].folder, config={**given["checkpoints"].config, **settings}))
+        settings = {name: given[name] for name in KEPT}
+        kept = given["checkpoints"].of({**settings, "data": batches.checksum()})
+        callbacks.append(Checkpoint(kept.folder, config=kept.config))
     return [*callbacks, Progress()] if given["progress"] else callbacks

@@ -1,5 +1,6 @@
 """Names of version 0.1 that version 0.2 still takes, with a warning that shows the new spelling: the one table."""
 
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -63,5 +64,8 @@ def renew_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = 
 
 
 def warn(old: str, new: str) -> None:
-    """Warn of an old name."""
-    warnings.warn(f"{old} is now {new}; the old name goes in version 0.3", FutureWarning, stacklevel=4)
+    """Warn of an old name, at the first line outside of infohebb."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("infohebb"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(f"{old} is now {new}; the old name goes in version 0.3", FutureWarning, stacklevel=level)

@@ -155,11 +155,11 @@ def validate(learner: Learner, batches: Iterable[tuple[Any, Tensor]]) -> dict[st
         for inputs, targets in batches:
             logits = learner.logits(inputs)
             check_batch(logits, targets, logits.shape[-1])
-            logits = logits if logits.dim() == 2 else logits.movedim(1, 0)
-            continuous, count = targets.is_floating_point(), count + len(targets)
-            hit = (logits - targets).square().mean(-1) if continuous else logits.argmax(-1) == targets
-            hits.append(hit.sum(-1))
             loss.add(label_loss(logits, targets, kind)[0], len(targets))
+            continuous, count = targets.is_floating_point(), count + len(targets)
+            each = logits if logits.dim() == 2 else logits.transpose(0, 1)
+            hit = (each - targets).square().mean(-1) if continuous else each.argmax(-1) == targets
+            hits.append(hit.sum(-1))
     torch.clear_autocast_cache()
     total = torch.stack(hits).double().sum(0)
     score = {"error": (total / count).tolist()} if continuous else {"accuracy": (100 * total / count).tolist()}

@@ -29,9 +29,10 @@ from infohebb.training.callbacks.randomness import all_random_states, generators
 from infohebb.training.checkpoint import (
     LACKING,
     UNREADABLE,
+    is_finished,
     latest,
     load_weights,
-    read_config,
+    read_description,
     remove_parts,
     tensors_of,
     write_epoch,
@@ -81,7 +82,7 @@ class Checkpoint(Callback):
         untouched = known is not None and known.left == settings_of(state.optimizer)
         self._described = known.first_with(now) if known is not None and untouched else now
         found = latest(self.folder)
-        if found is None:
+        if found is None or is_finished(found):
             return
         if known is not None and known.live == found:
             self._described = known.first_with(now)
@@ -127,7 +128,7 @@ def resume_from(found: Path, state: State, described: dict[str, Any]) -> None:
 
     Raises CheckpointError, CorruptFileError.
     """
-    saved = read_config(found)
+    saved = read_description(found)
     for part in described:
         differs = difference(saved.get(part), described[part], part)
         if differs:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -89,4 +90,4 @@ def _plain(value: Any) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    return value.tolist() if isinstance(value, Tensor) else type(value).__name__
+    return value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else type(value).__name__
