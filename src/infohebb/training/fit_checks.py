@@ -237,7 +237,7 @@ def check_finite(statistics: Statistics, learner: Learner, when: str) -> None:
         what = f"the label loss{of}" if unit is None else f"the objective of unit {unit}{of}"
         whole = "the head's rate" if learner.head else "the learning rate"
         rate = whole if unit is None else "the units' rate"
-        raise NonFiniteLossError(f"{when}: {what} is not finite; lower {rate}, or give clip_norm=1.0")
+        raise NonFiniteLossError(f"{when}: {what} is not finite; lower {rate}, or give fit clip_norm=1.0")
     named = list(learner.named_parameters())
     sums = [parameter.detach().float().sum() for _, parameter in named]
     if not sums or math.isfinite(float(torch.stack([each.to(sums[0].device) for each in sums]).sum())):
@@ -245,7 +245,7 @@ def check_finite(statistics: Statistics, learner: Learner, when: str) -> None:
     for name, parameter in named:
         if not bool(parameter.isfinite().all()):
             raise NonFiniteLossError(
-                f"{when}: {name} is not finite; lower the learning rate of its group, or give clip_norm=1.0"
+                f"{when}: {name} is not finite; lower the learning rate of its group, or give fit clip_norm=1.0"
             )
 
 
