@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -222,11 +223,14 @@ def check(rule: Annotated[str, typer.Argument(help="module:Class of a rule of yo
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; an error on purpose is one line and its exit status, unless --debug."""
+    """Run the command line; an error on purpose is one line and its exit status, a warning one line, unless --debug."""
     words = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for weights; torch looks once, when imported
     try:
-        app(words, prog_name="infohebb")
+        with warnings.catch_warnings():
+            if "--debug" not in words:
+                warnings.showwarning = _show_warning
+            app(words, prog_name="infohebb")
     except InfohebbError as error:
         if "--debug" in words:
             raise
@@ -239,6 +243,12 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in words or error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}", 1)
+
+
+def _show_warning(message: Warning | str, *place: Any, **options: Any) -> None:
+    """Print a warning without the place in the code that it comes from."""
+    del place, options
+    typer.echo(f"infohebb: warning: {' '.join(str(message).split())}", err=True)
 
 
 def _fail(message: str, status: int) -> NoReturn:

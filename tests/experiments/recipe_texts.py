@@ -10,7 +10,7 @@ data = { name = "blobs" }
 network = { name = "mlp", widths = [8, 8], divisive_norm = { groups = 2 } }
 rule = { name = "KernelizedBottleneck", kernel = "cosine" }
 training = { epochs = 2, batch = 50 }
-optimizer = { name = "sgd", lr = { local = 0.5, readout = 0.05 } }
+optimizer = { name = "sgd", lr = { units = 0.5, head = 0.05 } }
 
 [[row]]
 name = "blobs/cosine/divnorm"
@@ -19,5 +19,5 @@ published = 99.5
 [[row]]
 name = "blobs/backprop/divnorm"
 rule = { name = "Backprop" }
-optimizer = { lr = { readout = 0.05 } }
+optimizer = { lr = 0.05 }
 """

@@ -44,5 +44,5 @@ def test_a_seed_is_a_draw():
 def test_what_cannot_be_is_refused():
     with pytest.raises(MismatchError, match="stimuli 99, hold 1: give 100 or more"):
         agreement(stimuli=99)
-    with pytest.raises(MismatchError, match=r"blocks\.0 has no groups"):
+    with pytest.raises(MismatchError, match=r"layers\.0 has no groups"):
         agreement("trace", grouped=False, stimuli=200)

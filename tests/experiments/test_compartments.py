@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from infohebb import MLP
 from infohebb.data import digits, from_arrays
 from infohebb.errors import MismatchError
 from infohebb.experiments.compartments import PARTS, compartment_arrays, follow
-from infohebb.experiments.pictures import Samples, count_blocks
+from infohebb.experiments.pictures import Samples, count_units
 from infohebb.files import write_arrays
 from infohebb.networks import CorInfoMaxNetwork
+from infohebb.networks.plain import MLP
 from infohebb.rules import Backprop, CorInfoMax
 
 
@@ -25,7 +25,7 @@ def settled(widths=(12, 9), inputs=64, data=None, **more):
     with torch.no_grad():
         for weight in after.parameters():
             weight.mul_(1.5)
-    return before, after, CorInfoMax(nudge=0.5, nudged_steps=4), Samples(data, count_blocks(before))
+    return before, after, CorInfoMax(nudge=0.5, nudged_steps=4), Samples(data, count_units(before))
 
 
 def arrays_of(before, after, rule, samples):
@@ -114,7 +114,7 @@ def test_all_pictures_of_a_wide_network_fit_in_200_kB(tmp_path, steps):
     torch.manual_seed(0)
     data = from_arrays(torch.rand(100, 784), torch.arange(100) % 10)
     network = CorInfoMaxNetwork(784, 10, (2048, 2048), steps=2)
-    rule, samples = CorInfoMax(nudged_steps=2), Samples(data, count_blocks(network))
+    rule, samples = CorInfoMax(nudged_steps=2), Samples(data, count_units(network))
     arrays = {"labels": samples.labels, **samples.grams(network, "before"), **samples.grams(network, "after")}
     one = follow(network, rule, samples)
     noise = [{part: torch.randn(steps + 10, of[part].shape[1]) for part in PARTS} for of in one.potentials]

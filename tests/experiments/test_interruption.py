@@ -1,6 +1,5 @@
 """Real interruptions: kill -9 and Ctrl-C in a process of its own, and the same command once more."""
 
-import json
 import signal
 import time
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 from infohebb.experiments.record import read_record
+from infohebb.training.checkpoint import read_config
 from processes import command_code
 
 RECIPE = """
@@ -19,7 +19,7 @@ data = { name = "blobs" }
 network = { name = "mlp", widths = [64, 64], dropout = 0.1, norm = "batch", divisive_norm = { groups = 8 } }
 rule = { name = "KernelizedBottleneck", kernel = "cosine" }
 training = { epochs = 20, batch = 8, milestones = [5] }
-optimizer = { name = "adamw", lr = { local = 0.002, readout = 0.002 } }
+optimizer = { name = "adamw", lr = { units = 0.002, head = 0.002 } }
 
 [[row]]
 name = "blobs/cosine/divnorm"
@@ -97,8 +97,7 @@ def test_kill_9_and_ctrl_c_lose_an_epoch_at_most_and_change_no_bit(python, recip
     assert not (place / "seed3.json").exists()
     later = max((place / "seed3.checkpoint").glob("epoch*"))
     assert int(later.name[5:]) >= int(max(kept)[5:]) + 2
-    made_by = json.loads((later / "config.json").read_text())
-    assert made_by["training"]["epochs"] == 20
+    assert read_config(later)["training"]["epochs"] == 20
 
     finished = python(code)
     assert finished.status == 0, finished.err
@@ -117,8 +116,8 @@ seeds = [2, 3]
 data = { name = "blobs" }
 network = { name = "mlp", widths = [8, 4], norm = "layer" }
 rule = { name = "HSICMemory", memory = "stale", modulator = "pub" }
-training = { epochs = 12, batch = 6, hold = 2, epoch_samples = 45, order = "drifting" }
-optimizer = { name = "adam", lr = { local = 0.002, readout = 0.002 } }
+training = { epochs = 12, batch = 6, steps_per_sample = 2, epoch_samples = 45, order = "drifting" }
+optimizer = { name = "adam", lr = { units = 0.002, head = 0.002 } }
 
 [[row]]
 name = "blobs/memory/stream"
@@ -126,7 +125,7 @@ name = "blobs/memory/stream"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["", ", order_seed = 1, side_by_side = true"])
+@pytest.mark.parametrize("words", ["", ", order_seed = 1, stacked = true"])
 def test_a_stream_that_is_killed_goes_on_to_the_same_bits(python, tmp_path, words):
     recipe = tmp_path / "stream.toml"
     recipe.write_text(STREAM.replace('"drifting" }', f'"drifting"{words} }}'))

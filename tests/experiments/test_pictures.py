@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from infohebb import MLP
 from infohebb.data import blobs, digits, from_arrays
 from infohebb.experiments.pictures import Samples
 from infohebb.files import write_arrays
+from infohebb.networks.plain import MLP
 
 
-@pytest.mark.parametrize("blocks", [1, 3, 8])
-def test_all_matrices_of_a_run_fit_in_200_kB(tmp_path, blocks):
+@pytest.mark.parametrize("layers", [1, 3, 8])
+def test_all_matrices_of_a_run_fit_in_200_kB(tmp_path, layers):
     torch.manual_seed(0)
     data = digits()
-    samples = Samples(data, blocks)
+    samples = Samples(data, layers)
     arrays = {"labels": samples.labels}
     for when in ("before", "after"):
-        arrays |= samples.grams(MLP(data.input_shape, 10, [40] * blocks), when)
-    assert len(arrays) == 1 + 2 * blocks
+        arrays |= samples.grams(MLP(data.input_shape, 10, [40] * layers), when)
+    assert len(arrays) == 1 + 2 * layers
     path = write_arrays(tmp_path / "seed0.npz", arrays)
     assert path.stat().st_size <= 200_000
     assert arrays["labels"].size >= 60
@@ -40,9 +40,10 @@ def test_a_gram_matrix_is_the_cosine_of_activities_minus_their_mean():
     net = MLP(data.input_shape, 2, (16, 16), divisive_norm={"groups": 4})
     samples = Samples(data, 2)
     grams = samples.grams(net, "after")
-    first = net.blocks[0].respond(samples.inputs).activity.detach().double()
-    second = net.blocks[1].respond(net.blocks[0](samples.inputs)).activity.detach().double()
-    for name, z in (("gram_after_block1", first), ("gram_after_block2", second)):
+    first = net.layers[0].activity(samples.inputs)
+    second = net.layers[1].activity(net.layers[0](samples.inputs))
+    for name, activity in (("gram_after_layers.0", first), ("gram_after_layers.1", second)):
+        z = activity.detach().double()
         z = (z - z.mean(0)).numpy()
         wanted = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in z] for a in z]
         assert grams[name].dtype == np.float16
@@ -55,4 +56,4 @@ def test_continuous_targets_sort_the_samples_and_have_no_labels():
     samples = Samples(from_arrays(x, y), 1)
     assert samples.labels.tolist() == [0] * 30
     assert torch.equal(samples.inputs.double(), x[y.argsort()].float().double())
-    assert samples.grams(MLP(4, 1, (8,)), "before")["gram_before_block1"].shape == (30, 30)
+    assert samples.grams(MLP(4, 1, (8,)), "before")["gram_before_layers.0"].shape == (30, 30)

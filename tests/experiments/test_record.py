@@ -20,7 +20,7 @@ def make(**changes):
         "seed": 3,
         "published": None,
         "final": {"test_accuracy": 94.5, "train_accuracy": 99.0},
-        "curves": {"epoch": [1], "objective": {"block1": {"objective": [-0.1]}}},
+        "curves": {"epoch": [1], "objective": {"layers.0": {"objective": [-0.1]}}},
         "config": {"rule": {"name": "KernelizedBottleneck"}},
         "versions": {"torch": "2.9"},
         "commit": None,

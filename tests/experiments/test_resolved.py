@@ -37,16 +37,18 @@ def config_with(optimizer, **training):
 
 
 def test_a_list_of_rates_is_held_against_the_network():
-    lists = {"lr": {"local": [1.0, 0.5], "readout": [0.1, 1]}, "weight_decay": {"local": [0.0, 0.1], "readout": 0.0}}
+    lists = {"lr": {"units": [1.0, 0.5], "head": [0.1]}, "weight_decay": {"units": [0.0, 0.1], "head": 0.0}}
     full = resolved(config_with(lists))
     check_config(full)
     assert resolved(json.loads(json.dumps(full))) == full
-    with pytest.raises(WrongTypeError, match=r"optimizer\.lr\.local: 3 numbers for 2 parameters"):
-        check_config(config_with({"lr": {"local": [1.0, 0.5, 0.2], "readout": 0.1}}))
-    with pytest.raises(WrongTypeError, match=r"optimizer\.lr\.local\[1\] is -1"):
-        check_config(config_with({"lr": {"local": [1.0, -1.0], "readout": 0.1}}))
+    with pytest.raises(MismatchError, match="units: 3 values for 2 units"):
+        check_config(config_with({"lr": {"units": [1.0, 0.5, 0.2], "head": 0.1}}))
+    with pytest.raises(WrongTypeError, match=r"optimizer\.lr\.units is \[1\.0, -1\.0\]"):
+        check_config(config_with({"lr": {"units": [1.0, -1.0], "head": 0.1}}))
     with pytest.raises(WrongTypeError, match=r"optimizer: lr = .*'fast'"):
-        check_config(config_with({"lr": {"local": [1.0, "fast"], "readout": 0.1}}))
+        check_config(config_with({"lr": {"units": [1.0, "fast"], "head": 0.1}}))
+    with pytest.raises(WrongTypeError, match=r"optimizer\.lr gives no number for the 'head' parameters"):
+        check_config(config_with({"lr": {"units": 1.0}}))
 
 
 def test_optimizers_that_torch_lacks_have_their_options_checked():

@@ -1,6 +1,5 @@
 """Runs: each row and seed once, skipped where its record exists, never mixed."""
 
-import json
 import pickle
 import shutil
 
@@ -26,6 +25,7 @@ from infohebb.experiments.record import read_record
 from infohebb.experiments.run import Options, jobs, run_recipe
 from infohebb.experiments.use import evaluate_checkpoint
 from infohebb.files import held
+from infohebb.training.checkpoint import read_config
 from infohebb.training.evaluation import evaluate
 
 
@@ -51,10 +51,10 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
     assert set(record.final) == {"test_accuracy", "train_accuracy"}
     assert record.wall_seconds == pytest.approx(sum(record.curves["seconds"]))
     defaults = {"milestones": [], "factor": 0.25, "precision": "fp32", "channels_last": False, "compiled": False}
-    defaults |= {"cuda_graphs": False, "side_by_side": False}
+    defaults |= {"cuda_graphs": False, "stacked": False}
     defaults |= {
         "order": "random",
-        "hold": 1,
+        "steps_per_sample": 1,
         "order_seed": None,
         "epoch_samples": None,
         "powers": [],
@@ -64,15 +64,15 @@ def test_a_run_writes_record_pictures_and_checkpoint(go, nowhere):
     assert record.config["rule"].items() >= {"name": "KernelizedBottleneck", "kernel": "cosine", "gamma": 2.0}.items()
     assert backprop.config["rule"] == {"name": "Backprop", "loss": None}
     assert (record.overrides, record.origin) == ([], None)
-    assert backprop.config["optimizer"] == {"name": "sgd", "lr": {"readout": 0.05}}
+    assert backprop.config["optimizer"] == {"name": "sgd", "lr": 0.05}
     assert record.config["shapes"] == {"inputs": [8], "outputs": 2, "continuous": False}
     assert {"python", "torch", "infohebb", "numpy"} <= set(record.versions)
     assert "threads" in record.device
     assert record.peak_memory_bytes > 1_000_000
     with np.load(record.pictures) as arrays:
-        wanted = {f"gram_{when}_block{i}" for when in ("before", "after") for i in (1, 2)} | {"labels"}
+        wanted = {f"gram_{when}_layers.{i}" for when in ("before", "after") for i in (0, 1)} | {"labels"}
         assert set(arrays) == wanted
-        assert not np.array_equal(arrays["gram_before_block1"], arrays["gram_after_block1"])
+        assert not np.array_equal(arrays["gram_before_layers.0"], arrays["gram_after_layers.0"])
     assert record.pictures.stat().st_size <= 200_000
 
 
@@ -83,7 +83,7 @@ def test_rows_that_prepare_the_same_images_otherwise_each_have_their_own(go, now
         labels = drawn.integers(0, 100, 40)
         pixels = (drawn.integers(0, 100, (40, 3072)) + labels[:, None]).astype(np.uint8)
         (folder / file).write_bytes(pickle.dumps({b"data": pixels, b"fine_labels": labels.tolist()}, 4))
-    row = 'name = "cifar100/backprop/{}"\nrule = {{ name = "Backprop" }}\noptimizer = {{ lr = {{ readout = 0.05 }} }}\n'
+    row = 'name = "cifar100/backprop/{}"\nrule = {{ name = "Backprop" }}\noptimizer = {{ lr = 0.05 }}\n'
     own = ", mean = [0.5, 0.5, 0.5], std = [0.25, 0.25, 0.25], augment = false }}"
     kinds = {"as_published": "}}", "own": own, "own_again": own}
     rows = [f"[[row]]\n{row}data = {{{{ name = 'cifar100'{kind}\n".format(mode) for mode, kind in kinds.items()]
@@ -158,7 +158,7 @@ def test_a_row_that_another_process_runs_is_left_alone(go, nowhere):
 
 def test_what_cannot_run_is_left_out_and_the_rest_runs(go, nowhere):
     last = '[[row]]\nname = "blobs/last_layer/divnorm"\nrule = { name = "LastLayer" }\ndata = { name = "blobs" }\n'
-    last += "optimizer = { lr = { readout = 0.05 } }\n"
+    last += "optimizer = { lr = { head = 0.05 } }\n"
     text = TINY.replace('{ name = "blobs" }', '{ name = "mnist" }') + last
     told, recipe = [], parse_recipe(text.encode(), "tiny.toml")
     options = Options(out=nowhere / "out", data_dir=nowhere / "none", device="cpu", tell=told.append)
@@ -173,7 +173,7 @@ def test_what_cannot_run_is_left_out_and_the_rest_runs(go, nowhere):
 
 
 def test_a_rule_that_cannot_train_a_later_row_is_found_before_the_first_runs(go, nowhere):
-    with pytest.raises(GroupingError, match=r"^tiny blobs/backprop/divnorm: blocks.0: 3 groups"):
+    with pytest.raises(GroupingError, match=r"^tiny blobs/backprop/divnorm: layers.0: 3 groups"):
         go(TINY + "network = { divisive_norm = { groups = 3 } }\n")
     assert not (nowhere / "results").exists()
 
@@ -213,7 +213,7 @@ def test_a_seed_that_torch_cannot_take_is_named(go, nowhere, seed):
     [
         ({"settings": ["training.epochs=3"]}, "training.epochs = 2, not 3"),
         ({"settings": ["rule.gamma=1.0"]}, "rule.gamma = 2.0, not 1.0"),
-        ({"settings": ["optimizer.lr.local=0.25"]}, r"optimizer.lr = {'local': 0.5, .*not {'local': 0.25"),
+        ({"settings": ["optimizer.lr.units=0.25"]}, r"optimizer.lr = {'units': 0.5, .*not {'units': 0.25"),
     ],
 )
 def test_a_record_of_another_configuration_is_a_conflict(go, nowhere, changed, words):
@@ -274,7 +274,7 @@ def test_settings_are_laid_over_every_row(go):
         assert record.config["network"].items() >= {"widths": [4], "divisive_norm": {"groups": 2}}.items()
         assert record.config["optimizer"]["momentum"] == 0.5
         assert len(record.curves["epoch"]) == 1
-    assert records[0].config["optimizer"]["lr"] == {"local": 0.5, "readout": 0.05}
+    assert records[0].config["optimizer"]["lr"] == {"units": 0.5, "head": 0.05}
 
 
 def test_settings_may_be_plain_words(go):
@@ -307,16 +307,10 @@ def test_validation_scores_a_tenth_of_the_training_set_and_never_reads_the_test_
     assert right == pytest.approx(round(right), abs=1e-6)
 
 
-def test_a_validation_run_trains_on_nine_tenths_once(go, monkeypatch):
+def test_a_validation_run_trains_on_nine_tenths_once(go):
     """The split of `DataSet.validation` is taken once: 180 of 200 blobs are trained on, 20 are scored."""
-    from infohebb.training.epoch import Tally
-
-    seen = []
-    monkeypatch.setattr(
-        Tally, "add", lambda tally, found, size, add=Tally.add: (seen.append(size), add(tally, found, size))
-    )
     (record,) = go(validate=True, settings=["training.epochs=1"], only="blobs/cosine")
-    assert sum(seen) == 180
+    assert record.curves["samples"] == [180]
     assert record.final["validation_accuracy"] / 5 == pytest.approx(round(record.final["validation_accuracy"] / 5))
 
 
@@ -420,31 +414,33 @@ def test_wrong_words_in_a_later_row_are_found_before_the_first_row_runs(go, nowh
 def test_a_run_that_fails_names_recipe_row_and_seed_and_keeps_what_is_done(go, nowhere):
     go(only="blobs/backprop")
     before = files(nowhere / "results")
-    wild = TINY.replace("local = 0.5", "local = 1e30").replace(", divisive_norm = { groups = 2 }", "")
-    with pytest.raises(NonFiniteLossError, match=r"^tiny blobs/cosine/divnorm seed 0: the objective of blocks\.\d"):
+    wild = TINY.replace("units = 0.5", "units = 1e30").replace(", divisive_norm = { groups = 2 }", "")
+    with pytest.raises(
+        NonFiniteLossError, match=r"^tiny \S+ seed 0: epoch 1, step 4: the objective of unit layers\.\d"
+    ):
         go(wild, only="blobs/cosine")
     assert files(nowhere / "results") == before
 
 
 def test_an_interrupted_row_goes_on_and_writes_the_same_record(go, nowhere, monkeypatch):
-    from infohebb.training.epoch import Tally
+    from infohebb.training.statistics import Statistics
 
     settings = ["training.epochs=4", "network.dropout=0.2"]
     (whole,) = go(settings=settings, only="blobs/cosine", out=nowhere / "whole")
     count = iter(range(100))
 
-    def stop(tally, found, size, add=Tally.add):
+    def stop(statistics, step, *, onset, add=Statistics.add):
         if next(count) == 9:  # third epoch of four batches
             raise KeyboardInterrupt
-        add(tally, found, size)
+        add(statistics, step, onset=onset)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tally, "add", stop)
+        patch.setattr(Statistics, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             go(settings=settings, only="blobs/cosine")
     folder = nowhere / "results" / "tiny" / "blobs" / "cosine" / "divnorm"
     assert not (folder / "seed0.json").exists()
-    assert json.loads((folder / "seed0.checkpoint" / "epoch0002" / "config.json").read_text())["recipe"] == "tiny"
+    assert read_config(folder / "seed0.checkpoint" / "epoch0002")["recipe"] == "tiny"
     (resumed,) = go(settings=settings, only="blobs/cosine")
     assert comparable(resumed) == comparable(whole)
     left, right = (record.path.with_suffix(".checkpoint") for record in (resumed, whole))
@@ -473,7 +469,8 @@ def test_a_diagnosed_run_is_the_same_run_with_alignment(go, nowhere):
         del fields["curves"]["alignment"]
         assert {**fields, "peak_memory_method": one.peak_memory_method} == comparable(one)
     assert diagnosed[0].published == 99.5
-    assert diagnosed[1].curves["alignment"]["angle"]["block1"] == pytest.approx([0, 0], abs=1e-4)
+    angles = diagnosed[1].curves["alignment"]["angle"]
+    assert angles["layers.0.activity.linear.weight"] == pytest.approx([0, 0], abs=1e-4)
     left, right = (load_network(runs[0].path.with_suffix(".checkpoint")) for runs in (plain, diagnosed))
     assert all(map(torch.equal, left.state_dict().values(), right.state_dict().values()))
 

@@ -16,29 +16,29 @@ from infohebb.files import held
 from infohebb.training.evaluation import evaluate
 
 STREAM = """
-title = "Side by side"
+title = "Stacked"
 seeds = [0, 1, 2, 3]
 
 [base]
 data = { name = "blobs" }
 network = { name = "mlp", widths = [8, 4] }
 rule = { name = "HSICMemory", objective = true }
-training = { epochs = 2, batch = 4, epoch_samples = 60, order_seed = 0, side_by_side = true }
+training = { epochs = 2, batch = 4, epoch_samples = 60, order_seed = 0, stacked = true }
 optimizer = { name = "sgd", lr = 0.05 }
 
 [[row]]
 name = "blobs/memory/stream"
 """
-ALONE = STREAM.replace("side_by_side = true", "side_by_side = false")
+ALONE = STREAM.replace("stacked = true", "stacked = false")
 
 
 def place(nowhere, out="results"):
-    return nowhere / out / "side" / "blobs" / "memory" / "stream"
+    return nowhere / out / "stack" / "blobs" / "memory" / "stream"
 
 
 def test_records_are_those_of_one_by_one(go, nowhere):
-    together = go(STREAM, name="side", seeds=None)
-    single = go(ALONE, name="side", seeds=None, out=nowhere / "single")
+    together = go(STREAM, name="stack", seeds=None)
+    single = go(ALONE, name="stack", seeds=None, out=nowhere / "single")
     assert [record.seed for record in together] == [0, 1, 2, 3]
     for mine, own in zip(together, single, strict=True):
         assert read_record(mine.path).model_dump() == mine.model_dump()
@@ -50,7 +50,7 @@ def test_records_are_those_of_one_by_one(go, nowhere):
         for name, weight in other.state_dict().items():
             torch.testing.assert_close(one.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
         assert evaluate(one, blobs())["accuracy"] == mine.final["test_accuracy"]
-        words = {**own.config["training"], "side_by_side": True}
+        words = {**own.config["training"], "stacked": True}
         assert mine.config == {**own.config, "training": words}
         assert (mine.side_by_side, own.side_by_side) == (4, 1)
         assert "of 4 networks side by side" in mine.peak_memory_method
@@ -59,7 +59,7 @@ def test_records_are_those_of_one_by_one(go, nowhere):
 
 
 def test_what_lies_beside_a_record(go, nowhere):
-    go(STREAM, name="side", seeds=None)
+    go(STREAM, name="stack", seeds=None)
     names = {path.name for path in place(nowhere).iterdir()}
     wanted = {f"seed{seed}{kind}" for seed in range(4) for kind in (".json", ".checkpoint")}
     assert names == wanted | {f"seed{seed}.npz" for seed in range(ensemble.PICTURED)}
@@ -67,24 +67,24 @@ def test_what_lies_beside_a_record(go, nowhere):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "network.safetensors"]
     assert json.loads((folder / "config.json").read_text())["seed"] == 3
     with np.load(place(nowhere) / "seed2.npz") as arrays:
-        assert {"labels", "gram_before_block1", "gram_after_block2"} <= set(arrays)
+        assert {"labels", "gram_before_layers.0", "gram_after_layers.1"} <= set(arrays)
 
 
 def test_seeds_without_a_record_alone_are_trained(go, nowhere):
-    go(STREAM, name="side", seeds=[1])
+    go(STREAM, name="stack", seeds=[1])
     before = (place(nowhere) / "seed1.json").read_bytes()
     told = []
-    records = go(STREAM, name="side", seeds=None, tell=told.append)
+    records = go(STREAM, name="stack", seeds=None, tell=told.append)
     assert sorted(record.seed for record in records) == [0, 1, 2, 3]
     assert (place(nowhere) / "seed1.json").read_bytes() == before
     assert {record.side_by_side for record in records if record.seed != 1} == {3}
     assert sum("done before" in line for line in told) == 1
     with pytest.raises(RecordConflictError, match=r"rule\.gamma"):
-        go(STREAM, name="side", seeds=None, settings=["rule.gamma=1.0"])
+        go(STREAM, name="stack", seeds=None, settings=["rule.gamma=1.0"])
 
 
 def test_they_go_on_from_the_checkpoint_that_they_share(go, nowhere, monkeypatch):
-    whole = go(STREAM, name="side", seeds=None, out=nowhere / "whole")
+    whole = go(STREAM, name="stack", seeds=None, out=nowhere / "whole")
 
     def stop(*arguments):
         raise KeyboardInterrupt
@@ -92,11 +92,11 @@ def test_they_go_on_from_the_checkpoint_that_they_share(go, nowhere, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(ensemble, "final_scores", stop)
         with pytest.raises(KeyboardInterrupt):
-            go(STREAM, name="side", seeds=None)
+            go(STREAM, name="stack", seeds=None)
     assert [path.name for path in place(nowhere).glob("seeds*")] == ["seeds0-3.checkpoint"]
     assert not list(place(nowhere).glob("*.json"))
-    monkeypatch.setattr("infohebb.training.loop.learn_epoch", stop)
-    again = go(STREAM, name="side", seeds=None)
+    monkeypatch.setattr("infohebb.training.fitting.Fitting._epoch", stop)
+    again = go(STREAM, name="stack", seeds=None)
     for mine, other in zip(again, whole, strict=True):
         assert mine.final == other.final
         assert mine.curves["train_loss"] == other.curves["train_loss"]
@@ -104,7 +104,7 @@ def test_they_go_on_from_the_checkpoint_that_they_share(go, nowhere, monkeypatch
 
 
 def test_validation_is_scored_for_each(go, nowhere):
-    records = go(STREAM, name="side", seeds=[4, 7], validate=True)
+    records = go(STREAM, name="stack", seeds=[4, 7], validate=True)
     assert [record.path.name for record in records] == ["seed4.validation.json", "seed7.validation.json"]
     assert all(set(record.final) == {"validation_accuracy", "train_accuracy"} for record in records)
     assert not list(place(nowhere).glob("seeds*"))
@@ -115,7 +115,7 @@ def test_one_that_another_process_runs_leaves_all_alone(go, nowhere):
         held(place(nowhere) / "seed2.checkpoint" / "lock"),
         pytest.raises(RecordConflictError, match="another process runs this row"),
     ):
-        go(STREAM, name="side", seeds=None)
+        go(STREAM, name="stack", seeds=None)
     assert not list(place(nowhere).glob("*.json"))
 
 
@@ -123,22 +123,23 @@ def test_one_that_another_process_runs_leaves_all_alone(go, nowhere):
     ("error", "words", "text", "options"),
     [
         (RecipeError, "give training.order_seed", STREAM.replace("order_seed = 0, ", ""), {}),
-        (RecipeError, "side_by_side = 3", STREAM.replace("side_by_side = true", "side_by_side = 3"), {}),
-        (UsageError, "networks side by side are not diagnosed", STREAM, {"diagnose": 1}),
-        (MismatchError, "KernelizedBottleneck trains one network at a time", STREAM.replace(
+        (RecipeError, "stacked = 3", STREAM.replace("stacked = true", "stacked = 3"), {}),
+        (UsageError, "stacked networks are not diagnosed", STREAM, {"diagnose": 1}),
+        (MismatchError, "KernelizedBottleneck", STREAM.replace(
             '"HSICMemory", objective = true', '"KernelizedBottleneck"'), {"settings": ["training.batch=10"]}),
-        (MismatchError, "train it one by one", TINY.replace("batch = 50", "side_by_side = true, order_seed = 1"), {}),
-        (NonFiniteLossError, "no longer finite", STREAM, {"settings": ["optimizer.lr=1e30"]}),
+        (MismatchError, "cannot be stacked; train one by one", TINY.replace(
+            "batch = 50", "stacked = true, order_seed = 1"), {}),
+        (NonFiniteLossError, "not finite", STREAM, {"settings": ["optimizer.lr=1e30"]}),
     ],
 )  # fmt: skip
-def test_what_cannot_stand_side_by_side_is_named(go, nowhere, error, words, text, options):
+def test_what_cannot_be_stacked_is_named(go, nowhere, error, words, text, options):
     with pytest.raises(error, match=words) as caught:
-        go(text, name="side", seeds=None, **options)
+        go(text, name="stack", seeds=None, **options)
     assert "\n" not in str(caught.value)
     assert not list((nowhere / "results").rglob("*.json"))
 
 
-def test_a_row_that_is_run_side_by_side_is_still_the_papers(go):
+def test_a_row_that_is_run_stacked_is_still_the_papers(go):
     text = ALONE + "published = 90.0\n"
-    records = go(text, name="side", seeds=None, settings=["training.side_by_side=true"])
+    records = go(text, name="stack", seeds=None, settings=["training.stacked=true"])
     assert [record.published for record in records] == [90.0] * 4

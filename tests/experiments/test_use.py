@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from recipe_texts import TINY
+from torch import nn
 
-from infohebb import MLP, Backprop, train
-from infohebb.data import digits
+from infohebb import Backprop, Learner, fit, train
+from infohebb.data import blobs, digits
 from infohebb.errors import (
     CheckpointError,
     CorruptFileError,
@@ -19,7 +22,11 @@ from infohebb.errors import (
 )
 from infohebb.experiments.build import load_network
 from infohebb.experiments.use import as_network_input, evaluate_checkpoint, predict_file, read_inputs
-from infohebb.training import Checkpoints
+from infohebb.networks.plain import MLP
+from infohebb.training import Checkpoints, predict
+from infohebb.training.callbacks import Checkpoint
+
+VERSION_0_1 = Path(__file__).with_name("version_0_1")  # checkpoints that its `infohebb run` wrote, and their outputs
 
 
 @pytest.fixture
@@ -39,6 +46,23 @@ def test_a_checkpoint_made_from_python_is_loaded_into_a_network_like_the_one_tra
     assert torch.equal(load_network(tmp_path / "ck", other)(x), trained(x))
     with pytest.raises(CheckpointError, match="another network"):
         load_network(tmp_path / "ck", MLP(3, 2, (5,)))
+
+
+def test_a_checkpoint_of_fit_is_loaded_into_any_module_like_the_one_trained(tmp_path):
+    x, y = torch.randn(40, 3), torch.arange(40) % 2
+    trained, other = (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)) for _ in range(2))
+    fit(Learner(trained, Backprop()), (x, y), epochs=1, callbacks=[Checkpoint(tmp_path)], progress=False)
+    with pytest.raises(CheckpointError, match="give load_network a network like the one trained"):
+        load_network(tmp_path)
+    assert torch.equal(load_network(tmp_path, other)(x), trained(x))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "convnet", "leaky_mlp"])
+def test_checkpoints_of_version_0_1_give_the_outputs_that_they_gave_then(kind):
+    network = load_network(VERSION_0_1 / kind)
+    outputs = json.loads((VERSION_0_1 / "outputs.json").read_text())
+    torch.testing.assert_close(network(digits().test.inputs[:5]), torch.tensor(outputs[kind]), rtol=1e-5, atol=1e-6)
+    assert evaluate_checkpoint(VERSION_0_1 / kind)["accuracy"] == outputs[f"{kind}_final"]["test_accuracy"]
 
 
 def test_a_checkpoint_scores_as_its_record_says(trained):
@@ -164,7 +188,24 @@ def test_folders_that_are_no_checkpoint_are_named(trained, tmp_path):
             load_network(copy)
 
 
-def test_the_precision_of_training_is_that_of_use(go):
+def test_the_precision_of_training_is_that_of_use(go, tmp_path):
     settings = ["training.epochs=1", "training.precision=bf16"]
     (record,) = go(settings=settings, only="blobs/cosine")
-    assert load_network(str(record.path.with_suffix(".checkpoint"))).precision == "bf16"
+    folder, inputs = record.path.with_suffix(".checkpoint"), blobs().test.inputs
+    assert evaluate_checkpoint(folder) == {"accuracy": record.final["test_accuracy"]}
+    np.save(tmp_path / "x.npy", inputs.numpy())
+    predict_file(folder, tmp_path / "x.npy", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as found:
+        output = torch.from_numpy(found["output"])
+    assert torch.equal(output, output.bfloat16().float())
+    torch.testing.assert_close(output, predict(load_network(folder), inputs), rtol=0.05, atol=0.02)
+
+
+def test_the_precision_of_training_is_that_of_a_network_that_settles(go):
+    text = TINY.replace('"mlp", widths = [8, 8], divisive_norm = { groups = 2 }', '"predictive_coding", widths = [8]')
+    text = text.replace('"KernelizedBottleneck", kernel = "cosine"', '"PredictiveCoding"')
+    settings = ["optimizer.lr=0.01", "training.epochs=1", "training.precision=bf16"]
+    (record,) = go(text, settings=settings, only="blobs/cosine")
+    folder = record.path.with_suffix(".checkpoint")
+    assert load_network(str(folder)).precision == "bf16"
+    assert evaluate_checkpoint(folder) == {"accuracy": record.final["test_accuracy"]}

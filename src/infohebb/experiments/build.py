@@ -28,12 +28,12 @@ from infohebb.networks import CorInfoMaxNetwork, EquilibriumNetwork, PredictiveC
 from infohebb.networks.plain import MLP, ConvNet, DivisiveNorm, LeakyMLP, stack_networks
 from infohebb.networks.plain.layered import LayeredNetwork
 from infohebb.rules.contract import LearningRule, Loss
-from infohebb.training.checkpoint import load_weights, read_config
+from infohebb.training.checkpoint import is_of_fit, load_weights, read_config
 from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class
 from infohebb.training.plain import named_optimizer
-from infohebb.training.renamed import renew_config
+from infohebb.training.renamed import RATES, one_spelling, renew_config
 from infohebb.training.sampling import batch_size
 from infohebb.training.seeding import seeded
 
@@ -188,12 +188,28 @@ def _check_fit(config: Mapping[str, Any], shape: Sequence[int]) -> None:
 def renewed(config: Mapping[str, Any], *, tell: bool = False) -> dict[str, Any]:
     """Return the sections of a recipe or a record by the names of now; with `tell` old names get a warning.
 
-    A rule that does not exist leaves them as they are, for `check_config` to name.
+    A rule that does not exist leaves them as they are, for `check_config` to name. Raises WrongTypeError where an old
+    name and its new one are both there.
     """
+    rule = rule_named_in(config)
+    return dict(config) if rule is None else renew_config(config, rule, tell=tell)
+
+
+def rule_named_in(config: Mapping[str, Any]) -> LearningRule | None:
+    """Return a rule of the class that sections name, with its defaults; None for a study or an unknown name."""
     rule = rules.registry().get(str(config.get("rule", {}).get("name", "KernelizedBottleneck")))
-    if rule is None or not issubclass(rule, LearningRule) or "study" in config:
-        return dict(config)
-    return renew_config(config, rule(), tell=tell)
+    return None if rule is None or not issubclass(rule, LearningRule) or "study" in config else rule()
+
+
+def comparable(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections of a recipe or a record, of any version, such that those of the same training are equal."""
+    found, rule = resolved(renewed(config)), rule_named_in(config)
+    if rule is not None:
+        rates = {
+            option: one_spelling(rule, found["optimizer"][option]) for option in RATES if option in found["optimizer"]
+        }
+        found["optimizer"] |= rates
+    return found
 
 
 def resolved(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -234,21 +250,22 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load_network(checkpoint: str | Path, network: Network | None = None) -> Network:
-    """The network of a checkpoint that `infohebb run` wrote, with its weights, on the CPU.
+def load_network(checkpoint: str | Path, network: nn.Module | None = None) -> nn.Module:
+    """Return the network of a checkpoint that `infohebb run` wrote, with its weights, on the CPU and in eval mode.
 
-    A checkpoint of `infohebb.train` does not know how its network was built: give one like it to load the weights into.
+    A checkpoint of `infohebb.train` or `fit` does not know how its network was built: give one like it to load the
+    weights into, whose mode stays. Checkpoints of version 0.1 are loaded into the networks of now.
     Raises MissingDataError, CorruptFileError, CheckpointError.
     """
     folder = Path(checkpoint)
     config = read_config(folder)
     if network is None:
-        if "settings" in config and "shapes" not in config:
+        if "shapes" not in config and ("settings" in config or is_of_fit(folder)):
             raise CheckpointError(
-                f"{folder} is of infohebb.train: give load_network a network like the one trained, too"
+                f"{folder} is of infohebb.train or fit: give load_network a network like the one trained, too"
             )
         try:
-            network = build_network(config, config["shapes"]["inputs"], config["shapes"]["outputs"])
+            network = build_network(config, config["shapes"]["inputs"], config["shapes"]["outputs"]).eval()
         except (KeyError, TypeError) as error:
             raise CorruptFileError(f"the config of {folder} does not say which network it holds") from error
     load_weights(folder, network)

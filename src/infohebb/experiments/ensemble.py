@@ -55,7 +55,7 @@ def measure_together(jobs: Sequence[Job], options: Options) -> list[Record]:
         )
     peak, method = peak_memory(device)
     curves["seconds"] = [seconds / len(jobs) for seconds in curves["seconds"]]
-    final = final_scores(together, data, curves, ground.held_out)
+    final = final_scores(together, ground, curves)
     records = []
     for place, job in enumerate(jobs):
         network = unstack(together, place)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from infohebb.data import DataSet
 from infohebb.experiments.build import build_data, build_diagnosis, build_network, build_rule, resolved
@@ -15,9 +16,11 @@ from infohebb.experiments.pictures import Samples, count_units
 from infohebb.experiments.provenance import commit, versions
 from infohebb.experiments.record import Record
 from infohebb.files import write_arrays
+from infohebb.learner.probing import evaluating
 from infohebb.training.devices import device_name, peak_memory, pick_device, reset_peak_memory
 from infohebb.training.evaluation import score
 from infohebb.training.loop import Checkpoints, train
+from infohebb.training.plain import computing_in
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import DataSetSource
 
@@ -77,7 +80,7 @@ def measure(job: Job, options: Options) -> Record:
     write_arrays(job.path.with_suffix(".npz"), arrays)
     return Record(
         **job.words,
-        final=final_scores(network, data, curves, ground.held_out),
+        final=final_scores(network, ground, curves),
         curves=curves,
         config=ground.config,
         **ground.source,
@@ -93,9 +96,11 @@ def train_words(job: Job) -> dict[str, Any]:
     return {key: value for key, value in job.config["training"].items() if key != "stacked"}
 
 
-def final_scores(network: Any, data: DataSet, curves: dict[str, Any], held_out: str) -> dict[str, Any]:
-    """Scores after the last epoch: of the held-out samples, and of the training samples as in evaluation."""
-    name, value = score(network, DataSetSource(data, 1024).final_training())
+def final_scores(network: nn.Module, ground: Ground, curves: dict[str, Any]) -> dict[str, Any]:
+    """Return scores after the last epoch: of the held-out samples, and of the training samples as in evaluation."""
+    held_out = ground.held_out
+    with evaluating(network), computing_in(network, ground.config["training"]["precision"]):
+        name, value = score(network, DataSetSource(ground.data, 1024).final_training())
     final = {f"train_{name}": value}
     measured = curves.get(f"{held_out}_{name}")
     return ({f"{held_out}_{name}": measured[-1]} if measured else {}) | final

@@ -16,7 +16,7 @@ from infohebb.errors import (
     UsageError,
     WrongTypeError,
 )
-from infohebb.experiments.build import check_config, renewed, resolved
+from infohebb.experiments.build import check_config, comparable, renewed, rule_named_in
 from infohebb.experiments.ensemble import drop_shared, measure_together
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
@@ -25,6 +25,7 @@ from infohebb.experiments.record import Record, read_record, record_path, write_
 from infohebb.experiments.study import conduct
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
+from infohebb.training.renamed import renew_settings
 
 HOW = ("precision", "channels_last", "compiled", "cuda_graphs", "stacked")  # it is computed, not what
 HOW_COMPUTED = tuple(f"training.{word}=" for word in HOW)
@@ -35,23 +36,31 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
 
     A row whose settings are changed, but for how it is computed, is no longer the paper's: it has no published number.
     """
-    changed = options.arrays is not None or any(not text.startswith(HOW_COMPUTED) for text in options.settings)
     for row in _chosen(recipe, options):
         title = row.name
-        published, sd = (None, None) if changed else (row.published, row.published_sd)
         with _naming(f"{name} {title}"):
-            config = renewed(override(recipe.config(row), options.settings), tell=True)
+            untouched = renewed(recipe.config(row), tell=True)
+            settings = _renew_settings(untouched, options.settings)
+            config = renewed(override(untouched, settings), tell=True)
             if "study" in config and (options.arrays is not None or options.diagnose is not None):
                 word = "--diagnose" if options.arrays is None else "--data"
                 raise UsageError(f"a study trains no network, and takes no {word}; choose other rows by --only")
             if options.arrays is not None:
-                config["data"] = own_data(options.arrays, config, recipe.config(row))
+                config["data"] = own_data(options.arrays, config, untouched)
             check_config(config)
+        changed = options.arrays is not None or any(not text.startswith(HOW_COMPUTED) for text in settings)
+        published, sd = (None, None) if changed else (row.published, row.published_sd)
         for seed in dict.fromkeys(recipe.seeds if options.seeds is None else options.seeds):
             if not 0 <= seed < 2**63:
                 raise WrongTypeError(f"seed {seed} cannot be drawn from; take one from 0 to {2**63 - 1}")
             path = record_path(options.out, name, title, seed, validate=options.validate)
-            yield Job(name, title, seed, published, config, path, options.settings, options.origin, sd)
+            yield Job(name, title, seed, published, config, path, settings, options.origin, sd)
+
+
+def _renew_settings(config: Config, settings: Sequence[str]) -> list[str]:
+    """Return settings by the names of now, which depend on the rule that the row trains by."""
+    rule = rule_named_in(override(config, settings))
+    return list(settings) if rule is None else renew_settings(settings, rule)
 
 
 def _chosen(recipe: Recipe, options: Options) -> list[Row]:
@@ -176,7 +185,7 @@ def _naming(title: str) -> Iterator[None]:
 
 def same_config(record: Record, job: Job) -> Record:
     """The record.  Raises RecordConflictError unless it was made with the job's configuration."""
-    old, new = resolved(renewed(record.config)), resolved(job.config)
+    old, new = comparable(record.config), comparable(job.config)
     for section, wanted in new.items():
         before = old.get(section, {})
         for key in sorted((set(wanted) | set(before)) - ({"path"} if "md5" in wanted else set())):

@@ -1,18 +1,21 @@
 """A checkpoint put to use: scored, or asked for predictions."""
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from infohebb.data import normaliser, read_npz
+from infohebb.data import DataSet, normaliser, read_npz
 from infohebb.errors import CorruptFileError, MismatchError, MissingDataError, UsageError
 from infohebb.experiments.build import build_data, load_network
 from infohebb.files import write_arrays
 from infohebb.training import evaluate, predict
 from infohebb.training.checkpoint import read_config
+from infohebb.training.plain import computing_in
 
 
 def evaluate_checkpoint(checkpoint: Path, arrays: Path | None = None, data_dir: Path | None = None) -> dict[str, float]:
@@ -22,17 +25,29 @@ def evaluate_checkpoint(checkpoint: Path, arrays: Path | None = None, data_dir: 
     """
     config = read_config(checkpoint)
     network = load_network(checkpoint)
-    if arrays is None:
-        try:
-            return evaluate(network, build_data(config, data_dir))
-        except MissingDataError as error:
-            mend = "; or name it now by --data" if "path" in config["data"] else ""
-            raise MissingDataError(f"{error}{mend}") from error
+    with as_trained(network, config):
+        return evaluate(network, _data_of(config, data_dir) if arrays is None else _pair_of(arrays, config))
+
+
+def as_trained(network: nn.Module, config: Mapping[str, Any]) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which a network computes in the precision in which it was trained."""
+    return computing_in(network, config.get("training", {}).get("precision", "fp32"))
+
+
+def _data_of(config: dict[str, Any], data_dir: Path | None) -> DataSet:
+    try:
+        return build_data(config, data_dir)
+    except MissingDataError as error:
+        fix = "; or name it now by --data" if "path" in config["data"] else ""
+        raise MissingDataError(f"{error}{fix}") from error
+
+
+def _pair_of(arrays: Path, config: dict[str, Any]) -> tuple[Tensor, np.ndarray]:
     found = read_npz(arrays)
     inputs, targets = found.get("x_test", found.get("x")), found.get("y_test", found.get("y"))
     if inputs is None or targets is None:
         raise UsageError(f"{arrays} holds {', '.join(sorted(found)) or 'nothing'}; it needs arrays named x and y")
-    return evaluate(network, (as_network_input(inputs, config, arrays), targets))
+    return as_network_input(inputs, config, arrays), targets
 
 
 def predict_file(checkpoint: Path, arrays: Path, out: Path) -> int:
@@ -41,7 +56,9 @@ def predict_file(checkpoint: Path, arrays: Path, out: Path) -> int:
     Raises MissingDataError, CorruptFileError, MismatchError, UsageError, NoSpaceError.
     """
     config = read_config(checkpoint)
-    output = predict(load_network(checkpoint), as_network_input(read_inputs(arrays), config, arrays)).numpy()
+    network, inputs = load_network(checkpoint), as_network_input(read_inputs(arrays), config, arrays)
+    with as_trained(network, config):
+        output = predict(network, inputs).float().numpy()
     labels = {} if config["shapes"].get("continuous") else {"label": output.argmax(1)}
     write_arrays(out, {"output": output, **labels})
     return len(output)

@@ -29,6 +29,7 @@ from torch.optim import Optimizer
 
 from infohebb.errors import CheckpointError, CorruptFileError, MissingDataError
 from infohebb.files import full_disk_as_error
+from infohebb.training.renamed import renew_tensors
 from infohebb.training.seeding import random_state, restore_random_state
 
 # What damaged bytes make torch raise, and a state that lacks its parts.
@@ -198,6 +199,11 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     return dict(described["config"]) if described.keys() >= DESCRIBED else described
 
 
+def is_of_fit(checkpoint: Path) -> bool:
+    """Whether `fit` wrote the checkpoint.  Raises MissingDataError, CorruptFileError."""
+    return read_description(_existing(checkpoint)).keys() >= DESCRIBED
+
+
 def read_description(found: Path) -> dict[str, Any]:
     """Return all that is known of what made a checkpoint.  Raises CorruptFileError."""
     try:
@@ -217,7 +223,7 @@ def _load(found: Path, module: nn.Module, file: str) -> None:
     except (OSError, SafetensorError) as error:
         raise CorruptFileError(f"{found / file} cannot be read; delete {found} to start again") from error
     try:
-        module.load_state_dict(tensors)
+        module.load_state_dict(renew_tensors(tensors, module.state_dict()))
     except RuntimeError as error:
         raise CheckpointError(f"{found} holds weights of another network than the one given") from error
 

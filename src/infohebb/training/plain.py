@@ -94,16 +94,22 @@ def train_plain(given: Mapping[str, Any]) -> History:
         if given["compiled"]:
             learner.compile(cuda_graphs=given["cuda_graphs"])
             stack.enter_context(compiler_there())
-        if isinstance(network, Settling):
-            network.precision = given["precision"]
-        elif given["precision"] == "bf16":
-            stack.enter_context(torch.autocast(where.type, torch.bfloat16))
+        stack.enter_context(computing_in(network, given["precision"]))
         optimizer = make_optimizer_for(learner, given["optimizer"], given["scheduler"])
         scheduler = make_scheduler(given, optimizer)
         callbacks = make_callbacks(given, learner, batches)
         state = State(learner, optimizer, scheduler, int(given["epochs"]), batches, callbacks)
         settings = Settings(scheduler_per_step=bool(given["factor_every"]), scored=given["held_out"])
         return Fitting(state, settings, scored).to_the_end()
+
+
+def computing_in(network: nn.Module, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which a network computes in "fp32" or "bf16", as `train` has it do."""
+    if isinstance(network, Settling):
+        network.precision = "bf16" if precision == "bf16" else "fp32"
+    elif precision == "bf16":
+        return torch.autocast(home_of(network)[0].type, torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def check_computing(given: Mapping[str, Any], where: torch.device) -> None:

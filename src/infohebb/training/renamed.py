@@ -1,15 +1,19 @@
 """Names of version 0.1 that version 0.2 still takes, with a warning that shows the new spelling: the one table."""
 
+import re
 import sys
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from infohebb.errors import MismatchError
+from torch import Tensor
+
+from infohebb.errors import MismatchError, WrongTypeError
 from infohebb.rules.contract import LearningRule
 
 TRAINING = {"hold": "steps_per_sample", "side_by_side": "stacked"}  # of `train` and of recipes
 ROLES = ("local", "readout")  # of learning rates: their new names depend on the rule
+RATES = ("lr", "weight_decay")  # options of an optimizer that may have a number for each role
 
 
 def new_roles(rule: LearningRule, role: str) -> tuple[str, ...]:
@@ -28,22 +32,28 @@ def new_roles(rule: LearningRule, role: str) -> tuple[str, ...]:
 
 
 def renew_roles(rule: LearningRule, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of an optimizer with the new roles in `lr` and `weight_decay`; a new name that is there wins."""
+    """Return options of an optimizer with the new roles in `lr` and `weight_decay`.
+
+    Raises WrongTypeError where an old role and its new one are both there.
+    """
     renewed = dict(options)
-    for option in ("lr", "weight_decay"):
+    for option in RATES:
         given = options.get(option)
         if isinstance(given, Mapping):
-            old = {new: given[role] for role in ROLES if role in given for new in new_roles(rule, role)}
-            renewed[option] = {**old, **{role: value for role, value in given.items() if role not in ROLES}}
+            renewed[option] = {role: value for role, value in given.items() if role not in ROLES}
+            for role in (role for role in ROLES if role in given):
+                for new in new_roles(rule, role):
+                    if new in renewed[option]:
+                        raise WrongTypeError(f"optimizer.{option} gives {role!r} and {new!r}; leave out {role!r}")
+                    renewed[option][new] = given[role]
     return renewed
 
 
 def warn_of_roles(rule: LearningRule, options: Mapping[str, Any], place: str = "optimizer") -> None:
     """Warn of old roles, with the new spelling."""
-    for option in ("lr", "weight_decay"):
+    for option in RATES:
         given = options.get(option)
-        there = [role for role in ROLES if isinstance(given, Mapping) and role in given]
-        for role in there:
+        for role in (role for role in ROLES if isinstance(given, Mapping) and role in given):
             if new_roles(rule, role) != (role,):
                 spelled = " and ".join(f"{place}.{option}.{new}" for new in new_roles(rule, role))
                 warn(f"{place}.{option}.{role}", spelled)
@@ -75,18 +85,75 @@ def rename_roles(
 
 
 def renew_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = False) -> dict[str, Any]:
-    """Return a recipe's sections, or a record's, with the names of now; with `tell` old ones get a warning."""
+    """Return a recipe's sections, or a record's, with the names of now; with `tell` old ones get a warning.
+
+    Raises WrongTypeError where an old name and its new one are both there.
+    """
     training, optimizer = dict(config.get("training", {})), config.get("optimizer", {})
     for old, new in TRAINING.items():
         if old in training:
+            if new in training:
+                raise WrongTypeError(f"training gives {old} and {new}; leave out {old}")
             if tell:
                 warn(f"training.{old}", f"training.{new}")
-            value = training.pop(old)
-            training.setdefault(new, value)
+            training[new] = training.pop(old)
     if tell:
         warn_of_roles(rule, optimizer)
     renewed = {**config, "training": training} if "training" in config else dict(config)
     return {**renewed, "optimizer": renew_roles(rule, optimizer)} if "optimizer" in config else renewed
+
+
+def renew_settings(settings: Iterable[str], rule: LearningRule) -> list[str]:
+    """Return settings such as "optimizer.lr.readout=0.1" by the names of now, with a warning for old ones."""
+    renewed = []
+    for setting in settings:
+        path, _, value = setting.partition("=")
+        section, *keys = (key.strip() for key in path.split("."))
+        old, new = ".".join([section, *keys]), []
+        if section == "training" and len(keys) == 1 and keys[0] in TRAINING:
+            new = [f"training.{TRAINING[keys[0]]}"]
+        elif section == "optimizer" and len(keys) == 2 and keys[0] in RATES and keys[1] in ROLES:
+            new = [f"optimizer.{keys[0]}.{role}" for role in new_roles(rule, keys[1])]
+        if new in ([], [old]):
+            renewed.append(setting)
+        else:
+            warn(old, " and ".join(new))
+            renewed += [f"{name}={value}" for name in new]
+    return renewed
+
+
+def one_spelling(rule: LearningRule, rates: Any) -> Any:
+    """Return rates by role in the one way in which records are compared.
+
+    Roles that the rule does not have are left out, and one number for all that it has is that number.
+    """
+    if not isinstance(rates, Mapping) or rule.own_network is not None:
+        return rates
+    has = {"units": rule.trains_units, "head": True, "rule": rule.owns_parameters}
+    kept = {role: number for role, number in rates.items() if has.get(role, True)}
+    numbers = list(kept.values())
+    if kept.keys() == {role for role in has if has[role]} and all(number == numbers[0] for number in numbers):
+        return rates if isinstance(numbers[0], Sequence) else numbers[0]
+    return kept
+
+
+def renew_tensors(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by the `names` that a network has now.
+
+    Those of version 0.1 were blocks.0.weight, blocks.0.batch_norm.bias, blocks.0.potential, readout.weight, …
+    """
+    now = set(names)
+    return {_renew_tensor(name, now): tensor for name, tensor in tensors.items()}
+
+
+def _renew_tensor(name: str, now: set[str]) -> str:
+    block = re.fullmatch(r"blocks\.(\d+)\.(batch_norm\.)?(\w+)", name)
+    candidates = [f"readout.{place}.{name.removeprefix('readout.')}" for place in (0, 1)]
+    if block is not None:
+        place, norm, last = block.groups()
+        parts = ["norm"] if norm else ["linear", "conv", "leak"]
+        candidates = [f"layers.{place}.activity.{part}.{last}" for part in parts]
+    return next((each for each in (name, *candidates) if each in now), name)
 
 
 def warn(old: str, new: str) -> None:
