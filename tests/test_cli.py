@@ -143,10 +143,11 @@ def test_the_quickstart_diagnosed_and_reported(command, nowhere):
     for record in records:
         found = record["curves"]["alignment"]
         assert found["epoch"] == [0, 1]
-        assert list(found["angle"]) == list(found["norm_ratio"]) == ["block1", "block2", "readout"]
-        assert found["angle"]["readout"] == pytest.approx([0, 0], abs=0.01)
+        layers = ["layers.0.activity.linear", "layers.1.activity.linear", "readout"]
+        assert list(found["angle"]) == list(found["norm_ratio"]) == [f"{layer}.weight" for layer in layers]
+        assert found["angle"]["readout.weight"] == pytest.approx([0, 0], abs=0.01)
         is_null = record["config"]["rule"]["name"] == "LastLayer"
-        assert [value is None for value in found["angle"]["block1"]] == [is_null] * 2
+        assert [value is None for value in found["angle"]["layers.0.activity.linear.weight"]] == [is_null] * 2
     assert command("report", "results", "--out", "report.md").status == 0
     assert "Angle to backprop's gradient" in (nowhere / "report.md").read_text()
 
@@ -167,6 +168,17 @@ training = { epochs = 1 }
 [[row]]
 name = "blobs/backprop/x"
 """
+
+
+def test_old_names_are_warned_of_in_one_line_each(python, nowhere):
+    (nowhere / "own.toml").write_text(OWN + "optimizer = { lr = { readout = 0.1 } }\n")
+    answer = python(command_code("run", "own.toml", "--device", "cpu", "--seeds", "0,1", "--set", "training.hold=1"))
+    said = [
+        "optimizer.lr.readout is now optimizer.lr.units and optimizer.lr.head",
+        "training.hold is now training.steps_per_sample",
+    ]
+    wanted = "".join(f"infohebb: warning: {line}; the old name goes in version 0.3\n" for line in said)
+    assert (answer.status, answer.err) == (0, wanted)
 
 
 def test_ctrl_c_says_how_to_go_on(command, monkeypatch):
@@ -263,7 +275,7 @@ WRONG = [  # words, exit status, what the line says
     ([*RUN, "--set", "training.batch=0"], 2, "batch size 0"),
     ([*RUN, "--set", "network.name=nlp"], 2, "unknown network 'nlp'; did you mean 'mlp'"),
     ([*RUN, "--set", "network.widths=[0]"], 2, "no layer may be empty"),
-    ([*RUN, "--set", "network.dropout=1.5"], 2, "dropout 1.5"),
+    ([*RUN, "--set", "network.dropout=1.5"], 2, "dropout rate 1.5 is no probability below 1"),
     ([*RUN, "--set", "network.nonlinearity=rely"], 2, "unknown nonlinearity 'rely'; did you mean"),
     ([*RUN, "--set", "rule.groups=5"], 2, "5 groups do not cut a layer of 64 neurons"),
     ([*RUN, "--set", "rule.groups=1"], 2, "1 groups do not cut a layer of 64"),
@@ -273,8 +285,12 @@ WRONG = [  # words, exit status, what the line says
     ([*RUN, "--set", "network.divisive_norm.groups=8"], 2, "divisive norm by"),
     ([*RUN, "--set", "optimizer.name=sgdd"], 2, "unknown optimizer 'sgdd'; did you mean 'sgd'"),
     ([*RUN, "--set", "optimizer.momentum=fast"], 2, "optimizer: "),
-    ([*RUN, "--set", "optimizer.lr.local=fast"], 2, "optimizer: lr"),
-    ([*RUN, "--set", "optimizer.lr.hidden=1.0"], 2, "optimizer.lr.hidden: this rule has parameters of kind local"),
+    ([*RUN, "--set", "optimizer.lr.units=fast"], 2, "optimizer: lr"),
+    (
+        [*RUN, "--set", "optimizer.lr.hidden=1.0"],
+        2,
+        "unknown role or parameter 'hidden'; roles are units, head and rule",
+    ),
     ([*RUN, "--set", "data.name=digit"], 2, "unknown data set 'digit'; did you mean 'digits'"),
     ([*RUN, "--set", "data.name=mnist", "--data-dir", "empty"], 1, "infohebb data fetch mnist"),
     ([*RUN, "--data", "none.npz"], 1, "cannot read none.npz"),
@@ -290,7 +306,7 @@ WRONG = [  # words, exit status, what the line says
     ([*RUN, "--device", "meta"], 2, "device 'meta' cannot be used here"),
     ([*RUN, "--data", "lengths.npz"], 2, "5 inputs and 4 targets"),
     ([*RUN, "--data", "nameless.npz"], 2, "it needs arrays named x and y"),
-    ([*RUN, "--set", "optimizer.lr.local=1e30"], 1, "no longer finite; lower optimizer.lr"),
+    ([*RUN, "--set", "optimizer.lr.units=1e30"], 1, "is not finite; lower the units' rate"),
     ([*TRAINED, "--epochs", "2"], 2, "training.epochs = 1, not 2; records are written once"),
     ([*RUN, "--out", "afile"], 1, "afile"),
     (["evaluate", "nowhere"], 1, "no checkpoint at nowhere"),

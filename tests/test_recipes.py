@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from infohebb import train
+from infohebb import Learner, train
 from infohebb.data import random_like
 from infohebb.errors import MismatchError, RecipeError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
-from infohebb.experiments.build import build_network, build_rule, check_config
+from infohebb.experiments.build import build_network, build_rule, check_config, renewed
 from infohebb.experiments.recipe import SECTIONS, load_recipe, override, parse_recipe, recipe_names
 from infohebb.experiments.run import Options, jobs
 from spec_pages import section, table
@@ -49,6 +50,7 @@ def test_a_recipe_says_what_it_is_and_what_it_costs(name):
 def test_every_row_builds_and_learns(name, row):
     config = load_recipe(name)[1].config(row)
     check_config(config)
+    assert renewed(config, tell=True) == config, "a warning would be an error"
     assert row.name.count("/") == 2
     if row.study:
         return  # whose words are checked; tests of its own call it
@@ -59,13 +61,21 @@ def test_every_row_builds_and_learns(name, row):
     data = random_like(SHAPES[dataset], 10, 8)
     network = build_network(config, data.input_shape, data.outputs)
     last = network.readout if hasattr(network, "readout") else network.layers[-1]
-    weight = last.weight if hasattr(last, "weight") else last.feedforward.weight
-    before = weight.detach().clone()
+    weights = [weight for weight in last.parameters() if weight.dim() > 1]
+    before = [weight.detach().clone() for weight in weights]
     curves = train(network, rule, data, **settings, optimizer=config["optimizer"], device="cpu")
-    assert not before.equal(weight)
-    assert {kind.partition(".")[0] for kind in curves["learning_rate"]} == set(rule.groups(network))
-    objectives = len(network.blocks) if config["rule"]["name"] in WITH_OBJECTIVE else 0
+    assert not any(map(torch.equal, before, weights))
+    assert {role.partition(".")[0] for role in curves["learning_rate"]} == roles_of(rule, network)
+    objectives = len(network.layers) if config["rule"]["name"] in WITH_OBJECTIVE else 0
     assert len(curves["objective"]) == objectives
+
+
+def roles_of(rule, network):
+    """What rates are for."""
+    if rule.own_network is not None:
+        return set(rule.roles(network))
+    has = {"units": rule.trains_units, "head": True, "rule": rule.owns_parameters}
+    return {role for role in has if has[role]}
 
 
 def small(config):
@@ -80,8 +90,9 @@ def small(config):
     if "window" in rule:
         rule |= {"window": WINDOW, "auxiliary_units": 10, "pretraining": 100}
     batch = 1 if rule["name"] == "KernelizedBottleneckOnline" else WINDOW
-    kept = {key: value for key, value in training.items() if key not in ("side_by_side", "epoch_samples")}
-    return {**kept, "epochs": 1, "batch": batch, "hold": min(2, training.get("hold", 1)), "progress": False}
+    kept = {key: value for key, value in training.items() if key not in ("stacked", "epoch_samples")}
+    steps = min(2, training.get("steps_per_sample", 1))
+    return {**kept, "epochs": 1, "batch": batch, "steps_per_sample": steps, "progress": False}
 
 
 # --- Table 1 against the pages that transcribe the paper and its code ---
@@ -148,9 +159,8 @@ def test_table_1_has_the_authors_rates_and_groups(rows):
     assert len(wanted) == 40
     for name, (_, config) in rows.items():
         readout, local, groups = wanted[name]
-        lr = config["optimizer"]["lr"]
-        assert lr["readout"] == readout, name
-        assert lr.get("local") == (local or None), name  # a local rate of 0 is the rule that leaves hidden weights
+        rates = {"units": local, "head": readout} if local else {"head": readout}  # 0: it leaves hidden weights
+        assert config["optimizer"]["lr"] == (readout if "/backprop/" in name else rates), name
         grouping = config["network"].get("divisive_norm", config["rule"])
         assert grouping.get("groups") == groups, name
 
@@ -171,8 +181,8 @@ def test_table_1_has_the_authors_modes(rows):
         assert (rule["kernel"], rule["sigma"], rule["gamma"]) == (method, 5.0, 2.0), name
         assert (rule.get("power"), rule.get("delta")) == ((0.5, 1.0) if mode == "grouping" else (None, None)), name
         assert not {"objective", "target_kernel", "centre"} & set(rule), name
-        blocks = build_network(config, [4], 10).named_blocks()
-        settings = {build_rule(config).grouping(block) for _, block in blocks}
+        learner = Learner(build_network(config, [4], 10), build_rule(config))
+        settings = {learner.rule.grouping(unit) for unit in learner.units}
         power = {"plain": None, "grouping": 0.5, "grouping+divnorm": 0.8}[mode]
         assert {found and found.power for found in settings} == {power}, name
 
@@ -192,7 +202,8 @@ def test_table_1_has_the_authors_common_settings(rows):
         network = {key: value for key, value in config["network"].items() if key != "divisive_norm"}
         wanted = {"name": "mlp", "widths": [1024] * 3, "nonlinearity": "leaky_relu", "slope": slope, "dropout": dropout}
         assert network == wanted, name
-        decay = {"local": local, "readout": readout} if "local" in config["optimizer"]["lr"] else {"readout": readout}
+        by_role = {"units": local, "head": readout}
+        decay = {"backprop": readout, "last_layer": {"head": readout}}.get(name.split("/")[1], by_role)
         assert config["optimizer"]["weight_decay"] == decay, name
         assert (config["optimizer"]["name"], config["optimizer"]["momentum"]) == ("sgd", momentum), name
         assert set(config["optimizer"]) == {"name", "momentum", "weight_decay", "lr"}, name
@@ -308,16 +319,16 @@ def test_recipes_that_are_not_there_are_named(tmp_path, monkeypatch):
 
 
 def test_settings_are_toml_or_plain_words():
-    config = {section: {} for section in SECTIONS} | {"optimizer": {"lr": {"local": 1.0, "readout": 2.0}}}
+    config = {section: {} for section in SECTIONS} | {"optimizer": {"lr": {"units": 1.0, "head": 2.0}}}
     settings = ["training.epochs=5", " rule.kernel = gaussian", "network.widths=[1, 2]", "rule.centre=true",
-                "optimizer.lr.local=1e-3", "data.path=a=b", 'rule.target_kernel="labels"']  # fmt: skip
+                "optimizer.lr.units=1e-3", "data.path=a=b", 'rule.target_kernel="labels"']  # fmt: skip
     changed = override(config, settings)
     assert changed["training"] == {"epochs": 5}
     assert changed["rule"] == {"kernel": "gaussian", "centre": True, "target_kernel": "labels"}
     assert changed["network"] == {"widths": [1, 2]}
-    assert changed["optimizer"] == {"lr": {"local": 1e-3, "readout": 2.0}}
+    assert changed["optimizer"] == {"lr": {"units": 1e-3, "head": 2.0}}
     assert changed["data"] == {"path": "a=b"}
-    assert config["optimizer"] == {"lr": {"local": 1.0, "readout": 2.0}}, "the recipe itself is not touched"
+    assert config["optimizer"] == {"lr": {"units": 1.0, "head": 2.0}}, "the recipe itself is not touched"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,9 @@ def test_every_row_of_the_scripts_is_there_with_its_settings(recipe):
     for name, (_, config) in rows.items():
         rule, numbers = wanted[name]
         lr, norm = config["optimizer"]["lr"], config["network"].get("divisive_norm")
-        assert (lr["readout"], lr.get("local")) == (numbers["readout lr"], numbers["local lr"]), name
+        readout, local = numbers["readout lr"], numbers["local lr"]
+        own = {"rule": local} if rule["name"] == "LayerwiseClassification" else {}
+        assert lr == (readout if local is None else {"units": local, **own, "head": readout}), name
         given = {key: value for key, value in config["rule"].items() if key not in ("groups", "power", "delta")}
         common = {"sigma": 5.0, "gamma": 2.0} if rule["name"] == "KernelizedBottleneck" else {}
         assert given == {**rule, **common}, name
@@ -114,7 +116,8 @@ def test_the_common_settings_are_the_scripts(recipe):
         assert network == (sgd if recipe == "kib/table2_sgd" else adamw), name
         assert config["network"].get("factor", 1.0) == (2.0 if "/2x" in name else 1.0), name
         optimizer = {key: value for key, value in config["optimizer"].items() if key != "lr"}
-        decay = {"local": 1e-7, "readout": 1e-6} if "local" in config["optimizer"]["lr"] else {"readout": 1e-6}
+        own = {"rule": 1e-7} if config["rule"]["name"] == "LayerwiseClassification" else {}
+        decay = {"units": 1e-7, **own, "head": 1e-6} if isinstance(config["optimizer"]["lr"], dict) else 1e-6
         words = {"name": "sgd", "momentum": 0.95} if recipe == "kib/table2_sgd" else {"name": "adamw"}
         assert optimizer == {**words, "weight_decay": decay}, name
 
