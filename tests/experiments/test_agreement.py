@@ -19,6 +19,13 @@ def test_two_points_go_where_the_batch_rule_does():
     assert arrays["trace_time"].tolist() == [*range(48)]
 
 
+@pytest.fixture
+def few_shown(monkeypatch):
+    """Of one stimulus alone the time steps are shown."""
+    monkeypatch.setattr("infohebb.experiments.studies.agreement.SHOWN", 1)
+
+
+@pytest.mark.usefixtures("few_shown")
 def test_eligibility_traces_do_what_two_points_do():
     finals = [agreement(form, stimuli=100)[0]["cosine"] for form in ("two_point", "eligibility")]
     assert finals[0] == pytest.approx(finals[1], abs=0.02)
@@ -35,6 +42,7 @@ def test_traces_need_the_gate():
     assert open_gate[2]["trace_third_factor"][~open_gate[2]["trace_onset"]].any()
 
 
+@pytest.mark.usefixtures("few_shown")
 def test_a_seed_is_a_draw():
     first, again, other = (agreement(stimuli=100, seed=seed) for seed in (1, 1, 2))
     assert first[0] == again[0] != other[0]
