@@ -12,6 +12,7 @@ from infohebb.errors import MismatchError, NonFiniteLossError, RecipeError, Reco
 from infohebb.experiments import ensemble
 from infohebb.experiments.build import load_network
 from infohebb.experiments.record import read_record
+from infohebb.experiments.use import evaluate_checkpoint
 from infohebb.files import held
 from infohebb.training.evaluation import evaluate
 
@@ -29,6 +30,8 @@ optimizer = { name = "sgd", lr = 0.05 }
 [[row]]
 name = "blobs/memory/stream"
 """
+LEAKY = STREAM.replace('"mlp", widths = [8, 4]', '"leaky_mlp", widths = [8, 4], slots = 4, steps = 6')
+LEAKY = LEAKY.replace("batch = 4", "batch = 4, steps_per_sample = 2")
 ALONE = STREAM.replace("stacked = true", "stacked = false")
 
 
@@ -58,14 +61,15 @@ def test_records_are_those_of_one_by_one(go, nowhere):
     assert together[0].curves["train_loss"] != together[1].curves["train_loss"]
 
 
-def test_what_lies_beside_a_record(go, nowhere):
-    go(STREAM, name="stack", seeds=None)
+def test_what_lies_beside_a_record_of_leaky_networks(go, nowhere):
+    records = go(LEAKY, name="stack", seeds=None)
     names = {path.name for path in place(nowhere).iterdir()}
     wanted = {f"seed{seed}{kind}" for seed in range(4) for kind in (".json", ".checkpoint")}
     assert names == wanted | {f"seed{seed}.npz" for seed in range(ensemble.PICTURED)}
     (folder,) = (place(nowhere) / "seed3.checkpoint").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "network.safetensors"]
     assert json.loads((folder / "config.json").read_text())["seed"] == 3
+    assert evaluate_checkpoint(folder) == {"accuracy": records[3].final["test_accuracy"]}
     with np.load(place(nowhere) / "seed2.npz") as arrays:
         assert {"labels", "gram_before_layers.0", "gram_after_layers.1"} <= set(arrays)
 
