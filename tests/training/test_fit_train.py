@@ -7,7 +7,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import infohebb
-from infohebb import data
+from infohebb import data, networks
 from infohebb.errors import LabelError, MismatchError, WrongTypeError
 from infohebb.training import Diagnose
 
