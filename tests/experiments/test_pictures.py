@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from infohebb.data import blobs, digits, from_arrays
+from infohebb.data import blobs, digits, from_arrays, xor
 from infohebb.experiments.pictures import Samples
 from infohebb.files import write_arrays
-from infohebb.networks.plain import MLP
+from infohebb.networks.plain import MLP, LeakyMLP
+from infohebb.networks.plain.leaky import holding
 
 
 @pytest.mark.parametrize("layers", [1, 3, 8])
@@ -48,6 +49,23 @@ def test_a_gram_matrix_is_the_cosine_of_activities_minus_their_mean():
         wanted = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in z] for a in z]
         assert grams[name].dtype == np.float16
         np.testing.assert_allclose(grams[name], wanted, atol=2e-3)
+
+
+def test_leaky_neurons_are_pictured_at_the_end_of_the_time_for_which_a_sample_is_held():
+    torch.manual_seed(0)
+    data = xor()
+    net = LeakyMLP(data.input_shape, 2, (6, 5), slots=4, steps=7)
+    samples = Samples(data, 2)
+    net.eval()
+    with torch.no_grad(), holding():
+        z = [net.layers[0].activity(samples.inputs) for _ in range(net.steps)][-1].double()
+    grams = samples.grams(net.train(), "before")
+    assert list(grams) == ["gram_before_layers.0", "gram_before_layers.1"]
+    assert net.training
+    assert not net.layers[0].activity.leak.potential.any()
+    z = (z - z.mean(0)).numpy()
+    norms = np.linalg.norm(z, axis=1)
+    np.testing.assert_allclose(grams["gram_before_layers.0"], z @ z.T / np.outer(norms, norms), atol=2e-3)
 
 
 def test_continuous_targets_sort_the_samples_and_have_no_labels():

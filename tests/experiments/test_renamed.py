@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from recipe_texts import TINY
 
-from infohebb.errors import WrongTypeError
+from infohebb.errors import CheckpointError, WrongTypeError
 from infohebb.experiments.recipe import load_recipe, parse_recipe
 from infohebb.experiments.record import read_record
 from infohebb.experiments.run import Options, jobs, run_recipe
@@ -158,3 +158,11 @@ def test_records_of_version_0_1_are_done(tmp_path, name, row):
     assert found.model_dump() == record.model_dump()
     (line,) = said
     assert line.startswith(f"{name} {record.row} seed 0: done before, ")
+
+
+def test_a_training_that_version_0_1_has_begun_is_not_gone_on_with(go, nowhere):
+    folder = nowhere / "results" / "tiny" / "blobs" / "cosine" / "divnorm" / "seed0.checkpoint"
+    shutil.copytree(Path(__file__).with_name("version_0_1") / "mlp", folder)
+    (folder / "epoch0001" / "state.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"epoch0001 was not written by `fit`, perhaps by version 0\.1, .*delete"):
+        go(only="blobs/cosine")

@@ -179,7 +179,7 @@ def _check_fit(config: Mapping[str, Any], shape: Sequence[int]) -> None:
     """Hold a rule, and the rates of its roles, against a network of shapes without numbers."""
     with torch.device("meta"):
         network = build_network(config, shape, 2)
-        network = _stacked(network) if config["training"].get("stacked") else network
+    network = _stacked(network) if config["training"].get("stacked") else network
     with seeded(0):  # what the rule draws
         learner = Learner(network, build_rule(config))
     named_optimizer(learner, **{"name": "sgd", **config["optimizer"]})

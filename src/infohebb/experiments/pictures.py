@@ -1,6 +1,7 @@
 """Raw material of figures: Gram matrices of each layer, samples sorted by class."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,11 +9,10 @@ from torch import Tensor, nn
 
 from infohebb.data import DataSet
 from infohebb.functional.kernels import cosine_gram
-from infohebb.learner import Learner
+from infohebb.learner.probing import evaluating
 from infohebb.networks import CorInfoMaxNetwork
 from infohebb.networks.corinfomax import Presented
 from infohebb.networks.plain.layered import LayeredNetwork
-from infohebb.rules import Backprop
 
 BYTES = 150_000  # for all matrices of one run
 
@@ -37,8 +37,8 @@ class Samples:
     def grams(self, network: nn.Module, when: str) -> dict[str, np.ndarray]:
         """Cosine similarities of each layer's activity, minus its mean over samples: (k × k), half precision.
 
-        Of neurons with compartments it is that of each layer's rates at rest. Nothing of any other network that
-        settles, nor of stacked ones.
+        Of leaky neurons it is the activity after the time steps for which a sample is held, of neurons with
+        compartments the rates at rest. Nothing of any other network that settles, nor of stacked ones.
         """
         found = {}
         with torch.no_grad():
@@ -55,8 +55,22 @@ def _activities(network: nn.Module, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         names = [name for name, _ in network.named_layers()]
         yield from zip(names, network.split(shown.settle(network.steps)), strict=True)
     elif isinstance(network, LayeredNetwork) and network.stacked is None:
-        for name, activity in Learner(network, Backprop()).activities(x).items():
-            yield name, activity.flatten(1).float()
+        found: dict[str, Tensor] = {}
+        units = [(unit.name, network.get_submodule(unit.activity)) for unit in network.marked_units()]
+        handles = [module.register_forward_hook(partial(_keep, found, name)) for name, module in units]
+        try:
+            with evaluating(network):
+                network(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        yield from found.items()
+
+
+def _keep(found: dict[str, Tensor], name: str, module: nn.Module, args: object, activity: Tensor) -> None:
+    """Keep the activity of the last call, flat: what follows may overwrite it."""
+    del module, args
+    found[name] = activity.flatten(1).float().clone()
 
 
 def _sorted_by_class(targets: Tensor, classes: int | None, most: int) -> tuple[np.ndarray, Tensor]:

@@ -31,6 +31,7 @@ from infohebb.training.checkpoint import (
     UNREADABLE,
     interrupted_after,
     is_finished,
+    is_of_fit,
     latest,
     load_weights,
     read_description,
@@ -134,6 +135,11 @@ def resume_from(found: Path, state: State, described: dict[str, Any]) -> None:
     Raises CheckpointError, CorruptFileError.
     """
     saved = read_description(found)
+    if not is_of_fit(found):
+        raise CheckpointError(
+            f"{found} was not written by `fit`, perhaps by version 0.1, whose trainings cannot be resumed; delete "
+            "it to start again, or choose another folder"
+        )
     for part in described:
         differs = difference(saved.get(part), described[part], part)
         if differs:
