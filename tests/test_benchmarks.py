@@ -20,6 +20,7 @@ SMALL = {
     "memory.py": [],
     "resnet.py": ["--data", "digits", "--samples", "128", "--rules", "kib,backprop", "--epochs", "1", "--pool", "2"],
     "startup.py": [],
+    "streams.py": ["--rounds", "1"],
     "window.py": ["--rounds", "1", "--eager"],
 }
 SIZES = {  # of those that have no option for them

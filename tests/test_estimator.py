@@ -778,11 +778,6 @@ def test_a_grid_search_over_rules_widths_and_rates():
         ({"learning_rate": {"head": -1.0}}, WrongTypeError, "^learning_rate.head is -1.0; it must be a number"),
         ({"learning_rate": "fast"}, WrongTypeError, "learning_rate = 'fast': give a number"),
         ({"learning_rate": {"hidden": 0.1}}, UnknownNameError, "'hidden'; roles are units, head and rule"),
-        (
-            {"rule": LastLayer(), "learning_rate": {"local": 0.1}},
-            UnknownKeyError,
-            "no role 'local'; use units and head",
-        ),
         ({"random_state": "lucky"}, ValueError, "lucky"),
     ],
 )

@@ -373,7 +373,7 @@ def words_of(consumes: str) -> dict[str, str]:
     return {
         "training.batch": "batch",
         "optimizer.lr": "learning_rate",
-        ", or give clip_norm=1.0": "",
+        ", or give fit clip_norm=1.0": "",
         ", or a larger epoch_samples": ", or a smaller batch" if consumes == "window" else "",
         "does the model use it? Freeze it with requires_grad_(False) if it is not meant to learn": (
             "give a larger batch, or more samples" if consumes == "batch" else "give more samples"

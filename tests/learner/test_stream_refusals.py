@@ -45,18 +45,6 @@ class Doubles(nn.Linear):
         return 2 * super().forward(x)
 
 
-class Spikes(torch.autograd.Function):
-    """A step whose derivative is a surrogate, in reverse mode only."""
-
-    @staticmethod
-    def forward(ctx, a):
-        return (a > 0).to(a.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient
-
-
 class Function(nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -108,7 +96,6 @@ REFUSED = {
     "winner takes all": (lambda: learn_online(sequential(Function(lambda a: a * (a == a.max())))), "on other neurons"),
     "neighbours": (lambda: learn_online(sequential(Function(lambda a: a + 0.1 * a.roll(1, 1)))), "on other neurons"),
     "no derivative": (lambda: learn_online(sequential(Function(lambda a: a.detach()))), "unit 0 has no activity, or"),
-    "surrogate": (lambda: learn_online(sequential(Function(Spikes.apply))), "no forward derivative.*jvp"),
     "own forward": (lambda: learn_online(nn.Sequential(Doubles(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()), "Doubles"),
     "weight norm": (lambda: learn_online(weight_normed()), "unit 0:2 holds 1 Linear and a ParametrizationList"),
     "sequences": (lambda: learn_online(sequential(nn.Tanh()), example=(5, 6), head=False, classes=3), r"\(8, 5\)"),

@@ -118,7 +118,7 @@ def test_rates_are_by_layer_and_direction_and_frozen_weights_stay():
     assert len(rule.groups(network)["forward"]) == 2
     options = {"epochs": 1, "progress": False, "device": "cpu"}
     data = (x, LABELS)
-    with pytest.raises(Exception, match=r"forward.*3 numbers.*2") as told:
+    with pytest.raises(Exception, match=r"forward.*3 values.*2") as told:
         train(network, rule, data, optimizer={"lr": {"forward": [1.0, 0.7, 0.5], "feedback": 0.1}}, **options)
     assert "Traceback" not in str(told.value)
 
@@ -170,8 +170,8 @@ def test_what_is_watched_is_measured_by_layer():
 def test_training_keeps_what_is_watched_epoch_by_epoch():
     network = CorInfoMaxNetwork(8, 2, (8,))
     curves = train(network, CorInfoMax(), blobs(), epochs=2, batch=20, progress=False, device="cpu")
-    assert curves["watched"]["epoch"] == [0, 1, 2]
-    assert len(curves["watched"]["angle"]["layers.0"]) == 3
+    assert curves["monitor"]["epoch"] == [0, 1, 2]
+    assert len(curves["monitor"]["angle"]["layers.0"]) == 3
 
 
 def test_a_network_that_runs_away_is_told_with_layer_epoch_and_mend():
@@ -222,5 +222,5 @@ def test_targets_that_are_no_numbers_are_refused_as_such():
 
 
 def test_compiled_steps_are_refused_where_they_bring_nothing():
-    with pytest.raises(MismatchError, match="compiled = true: CorInfoMax looks at its own states"):
+    with pytest.raises(MismatchError, match="CorInfoMax trains a network as a whole"):
         train(CorInfoMaxNetwork(8, 2, (8,)), CorInfoMax(), blobs(), compiled=True, progress=False, device="cpu")

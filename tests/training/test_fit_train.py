@@ -7,7 +7,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import infohebb
-from infohebb import data
+from infohebb import data, networks
 from infohebb.errors import LabelError, MismatchError, WrongTypeError
 from infohebb.training import Diagnose
 
@@ -220,10 +220,10 @@ def test_settings_that_a_rule_cannot_have_are_refused_by_name(pair, options, wor
 
 
 @pytest.mark.parametrize("options", [{"units": ["blocks.*"]}, {"head": "readout"}, {"scheduler": object()}])
-def test_settings_of_a_learner_are_refused_on_our_own_networks(options):
+def test_settings_of_a_learner_are_refused_on_networks_of_blocks(options):
     name = next(iter(options))
     with pytest.raises(MismatchError, match=f"{name}=.* is for plain modules, not for a MLP"):
-        train(infohebb.MLP(8, 2, (16,)), **options)
+        train(networks.MLP(8, 2, (16,)), **options)
 
 
 class Old(infohebb.rules.TransportRule):
@@ -254,7 +254,7 @@ class Mine(infohebb.LocalRule):
 def test_a_rule_of_the_new_contract_alone_trains_plain_modules_only():
     assert train(sequential(), Mine())["epoch"] == [1, 2]
     with pytest.raises(MismatchError, match=r"Mine trains plain modules, not a MLP; .*networks\.plain"):
-        train(infohebb.MLP(8, 2, (16,)), Mine())
+        train(networks.MLP(8, 2, (16,)), Mine())
 
 
 def test_a_rule_of_the_new_contract_alone_is_a_reference():

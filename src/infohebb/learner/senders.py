@@ -134,6 +134,7 @@ class AsLoss:
 
     def give(self, parameter: Parameter, gradient: Tensor, value: Tensor | None = None) -> None:
         """Add a scalar that carries the gradient."""
+        self.has_value = self.has_value or value is not None
         value = gradient.new_zeros(()) if value is None else value
         with torch.enable_grad():
             self.scalars.append(Inject.apply(parameter, gradient, value))

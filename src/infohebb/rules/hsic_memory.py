@@ -283,7 +283,7 @@ class HSICMemory(LocalRule, LayeredRule):
         return self.error(z, Signal(), window, unit)
 
     def _read_out_remembered(self, walk: Walk, output: Output, targets: Tensor, window: Window) -> Step:
-        """Let the head learn from all samples in the window, remembered ones as they were.  [WMH 4.4]"""
+        """Let the head learn from all samples in the window, remembered ones as they were."""
         assert output.logits is not None
         assert output.features is not None
         name, linear, step_fraction = linear_head(walk)
@@ -298,7 +298,7 @@ class HSICMemory(LocalRule, LayeredRule):
         return Step(loss, logits, targets, walk.terms, waiting=not window.learns)
 
     def error(self, z: Tensor, signal: Signal, context: Window, unit: Unit) -> LocalError | None:
-        """Return the error at the current sample's activity, zero at the remembered ones'.  [WMH 4.2]"""
+        """Return the error at the current sample's activity, zero at the remembered ones'."""
         del signal
         memory, remembers = self.layers[unit.place], z
         if context.current is not None:

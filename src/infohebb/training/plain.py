@@ -171,7 +171,7 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
     check_step(kind)
     check_options(kind, options)
     values: dict[str, Any] = {}
-    by_role = [option for option in ("lr", "weight_decay") if isinstance(options.get(option), Mapping)]
+    by_role = ["lr"] if isinstance(options.get("lr"), Mapping) else []
     for option in ("lr", "weight_decay"):
         given = options.get(option)
         if isinstance(given, Mapping):

@@ -141,7 +141,7 @@ class LeakyMLP(LayeredNetwork):
         initialise(self, "lecun")
 
     def forward(self, inputs: Float[Tensor, "m *features"]) -> Float[Tensor, "m *outputs"]:
-        """Return the logits: after one time step in train mode, as an average over time in eval mode.  [WMH 7.4]"""
+        """Return the logits: after one time step in train mode, as an average over time in eval mode."""
         x = self.rows(inputs)
         if self.training:
             return super().forward(x)
