@@ -179,7 +179,71 @@ assert all("forward" not in vars(module) for module in learner.modules())
 )
 
 
-@pytest.mark.parametrize("script", [SAME, COUNTED, FALLS_BACK], ids=["same numbers", "compilations", "fallback"])
+CHANGES_BETWEEN = (
+    SHARED
+    + """
+torch.manual_seed(1)
+x, y = torch.randn(8, 6), torch.arange(8) % 3
+
+def kept(model, rule, change, steps=6, dtype=None, **given):  # the same weights as of plain steps, whatever changes
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        learner = Learner(copy.deepcopy(model), rule(), **given)
+        if compiled:
+            learner.compile(backend="aot_eager")
+        optimizer = torch.optim.SGD(learner.param_groups(), lr=0.05, momentum=0.9)
+        step = learner.make_step(optimizer)
+        for number in range(steps):
+            if number == 3:
+                change(learner, optimizer)
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                step(x[:given_rows], y[:given_rows])
+        assert not compiled or not learner._compilation.failed
+        found.append(learner.state_dict())
+    near = {"rtol": 1e-4, "atol": 1e-6} if dtype is None else {"rtol": 2**-6, "atol": 1e-3}  # bf16: 8 bits
+    for key, one in found[0].items():
+        torch.testing.assert_close(one, found[1][key], **near, msg=lambda text: f"{key}: {text}")
+
+def without_dropout(learner, optimizer):
+    for module in learner.model.modules():
+        if type(module).__name__ == "Dropout":
+            module.eval()
+
+def without_momentum(learner, optimizer):
+    state = copy.deepcopy(optimizer.state_dict())
+    for each in state["state"].values():
+        each["momentum_buffer"].zero_()
+    optimizer.load_state_dict(state)
+
+class Backwards(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm, self.unit = nn.Linear(8, 3), nn.LayerNorm(8), nn.Linear(6, 8)
+
+    def forward(self, x):
+        return self.fc(input=self.norm(self.unit(x).relu()))
+
+torch.set_default_dtype(torch.float32)
+x = x.float()
+nothing = lambda learner, optimizer: None
+given_rows = 8
+kernelized = lambda: KernelizedBottleneck("gaussian")
+kept(MLP(6, 3, (8, 8), dropout=0.3), kernelized, without_dropout)
+kept(MLP(6, 3, (8, 8)), kernelized, without_momentum)
+kept(Backwards(), kernelized, nothing, units=["unit"], head=["fc", "norm"])
+kept(MLP(6, 3, (8, 8)), kernelized, nothing, dtype=torch.bfloat16)
+given_rows = 1
+normed = MLP(6, 3, (8, 8), divisive_norm={"groups": 2})
+kept(normed, KernelizedBottleneckOnline, nothing, dtype=torch.bfloat16)
+"""
+)
+
+
+SCRIPTS = {"same numbers": SAME, "compilations": COUNTED, "fallback": FALLS_BACK, "changes": CHANGES_BETWEEN}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_compiled_steps(script, tmp_path):
     process = start(script, tmp_path)
     _, err = process.communicate()

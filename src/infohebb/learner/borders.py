@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves
 
 from infohebb.errors import MismatchError
 from infohebb.learner.choose import Choose
+from infohebb.learner.layers import channel_axis
 from infohebb.networks.unit import Unit
 from infohebb.rules.contract import LocalError
 
@@ -41,6 +42,20 @@ def check_activity(unit: str, output: Any, choose: Choose | None, samples: int) 
     if z.dim() < 2 or z.shape[0] != samples:
         raise MismatchError(f"unit {unit} returns {tuple(z.shape)} for a batch of {samples} samples; {fix}")
     return z
+
+
+def seen_by_rule(modules: list[nn.Module], unit: Unit, z: Tensor) -> tuple[Tensor, int]:
+    """Return an activity as rules see it, channels on axis 1 and float32 at least, and the axis of its channels."""
+    detached = z.detach()
+    detached = detached if detached.dtype == torch.float64 else detached.float()
+    several = z.dim() > 2 and unit.stacked is None
+    axis = channel_axis(modules, z) if several else 1
+    return (detached if axis == 1 else detached.movedim(axis, 1)), axis
+
+
+def with_terms(before: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a unit's terms; of one that is called several times, their sums."""
+    return {term: value + before[term] if term in before else value for term, value in terms.items()}
 
 
 def check_error(rule: str, unit: str, found: object, *, stacked: bool = False) -> None:

@@ -3,9 +3,9 @@
 No unit waits for another's error, so what a weight learns can be added to it where it is computed.
 """
 
+import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,23 +27,25 @@ from infohebb.rules.contract import Step
 
 SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
 IN_ONE_PASS: dict[str, Any] = {"realize_reads_threshold": 16}  # what a weight is changed by is not stored before
-VERSIONS = (
-    64  # of one step's code: sizes of batches, learning rates, train and eval mode, the first samples of a stream
-)
-CHECKED = frozenset(  # what may change from step to step; modules, functions and their types do not
-    {
-        *(
-            "TENSOR_MATCH",
-            "EQUALS_MATCH",
-            "CONSTANT_MATCH",
-            "NONE_MATCH",
-            "NOT_NONE_MATCH",
-            "TRUE_MATCH",
-            "FALSE_MATCH",
-        ),
-        *("SEQUENCE_LENGTH", "GLOBAL_STATE", "TORCH_FUNCTION_STATE", "GRAD_MODE", "DETERMINISTIC_ALGORITHMS"),
-        *("DEFAULT_DEVICE", "SHAPE_ENV", "AUTOGRAD_SAVED_TENSORS_HOOKS"),
-    }
+VERSIONS = 64  # of one step's code: sizes of batches, learning rates, modes, the first samples of a stream
+MAY_CHANGE = frozenset(  # conditions of torch.compile on what steps may find changed; modules and functions stay
+    [
+        "TENSOR_MATCH",
+        "EQUALS_MATCH",
+        "CONSTANT_MATCH",
+        "NONE_MATCH",
+        "NOT_NONE_MATCH",
+        "TRUE_MATCH",
+        "FALSE_MATCH",
+        "SEQUENCE_LENGTH",
+        "GLOBAL_STATE",
+        "TORCH_FUNCTION_STATE",
+        "GRAD_MODE",
+        "DETERMINISTIC_ALGORITHMS",
+        "DEFAULT_DEVICE",
+        "SHAPE_ENV",
+        "AUTOGRAD_SAVED_TENSORS_HOOKS",
+    ]
 )
 
 
@@ -71,22 +73,24 @@ class CompiledStep:
         *,
         cuda_graphs: bool = False,
     ):
-        self.plan, self.optimizer, self.draws, self.cuda_graphs = plan, optimizer, draws, cuda_graphs
+        self.plan, self.draws, self.cuda_graphs = plan, draws, cuda_graphs
         self.traced = Traced(plan)
         self._parameters = list(plan.model.parameters())
         self._trained = [parameter.requires_grad for parameter in self._parameters]
         given = dict(options)
-        settings = {**SAME_DRAWS, **(IN_ONE_PASS if optimizer is not None else {}), **given.pop("options", {})}
-        settings |= {"guard_filter_fn": guards_to_keep, **({"triton.cudagraphs": True} if cuda_graphs else {})}
-        if given.get("backend", "inductor") != "inductor":
-            settings = {"guard_filter_fn": guards_to_keep}
+        settings = {"guard_filter_fn": guards_to_keep}
+        if given.get("backend", "inductor") == "inductor":
+            settings |= {**SAME_DRAWS, **(IN_ONE_PASS if optimizer is not None else {})}
+            settings |= {"triton.cudagraphs": True} if cuda_graphs else {}
+        settings |= given.pop("options", {})
         given = {"dynamic": False, "isolate_recompiles": True, **given, "options": settings}
-        self.code = torch.compile(partial(self._step), fullgraph=True, **given)
+        self.code = torch.compile(self._step, fullgraph=True, **given)
         self._update = None if optimizer is None else Update(optimizer)
 
     def is_valid(self) -> bool:
-        """Whether the same parameters are to be trained as when it was made."""
-        return [parameter.requires_grad for parameter in self._parameters] == self._trained
+        """Whether the same parameters are trained, by the same state of the optimizer, as when it was made."""
+        trained = [parameter.requires_grad for parameter in self._parameters] == self._trained
+        return trained and (self._update is None or self._update.is_valid())
 
     def __call__(self, inputs: Any, targets: Tensor, *, onset: bool) -> Step:
         """Take one step.  Raises TorchDynamoException for what torch.compile cannot follow."""
@@ -145,9 +149,16 @@ class Update:
     """The step of an optimizer that has all its state, as torch.compile can follow it; leaves no gradient behind."""
 
     def __init__(self, optimizer: Optimizer):
+        self.optimizer, self.state, self.groups = optimizer, optimizer.state, list(optimizer.param_groups)
         self.parameters = parameters_of(optimizer)
         self.function = UPDATES[type(optimizer)]
         self.tables = [(table, table["params"], states_of(optimizer, table)) for table in optimizer.param_groups]
+
+    def is_valid(self) -> bool:
+        """Whether the optimizer has the state and the groups that it had: `load_state_dict` makes others."""
+        now = self.optimizer.param_groups
+        same = len(now) == len(self.groups) and all(map(operator.is_, now, self.groups))
+        return same and self.optimizer.state is self.state
 
     def __call__(self) -> None:
         """Step by the gradients that are there."""
@@ -161,7 +172,7 @@ class Update:
 
 def guards_to_keep(entries: Sequence[Any]) -> list[bool]:
     """Return which of torch.compile's conditions are looked at in each step: those that may change."""
-    return [entry.guard_type in CHECKED for entry in entries]
+    return [entry.guard_type in MAY_CHANGE for entry in entries]
 
 
 def owned(found: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -206,19 +217,23 @@ class Compilation:
         self.options, self.cuda_graphs = dict(options), cuda_graphs
         self.failed = False
         self.draws: list[Dropped] | None = None
+        self._dropouts: list[tuple[Dropout, bool, float]] = []  # with the mode and rate of the watched step
         self._kind: tuple[Any, ...] | None = None
         self._steps: dict[Optimizer | None, CompiledStep] = {}
         self._forwards: dict[str, Callable[..., Any]] = {}
 
     def is_whole(self, plan: Plan) -> bool:
         """Whether the next step is one graph: torch.compile can follow it, and a plain one has shown what is drawn."""
-        return plan.rule.traceable and not self.failed and self.draws is not None
+        drawn = all(each.training == mode and each.rate == rate for each, mode, rate in self._dropouts)
+        return plan.rule.traceable and not self.failed and self.draws is not None and drawn
 
     def watch(self, model: nn.Module, step: Callable[[], Step]) -> Step:
         """Take a plain step, and note what its dropouts draw for."""
         with Watched(model) as watched:
             found = step()
         self.draws = watched.draws
+        self._dropouts = [(each, each.training, each.rate) for each in model.modules() if isinstance(each, Dropout)]
+        self._steps = {}
         return found
 
     def check(self, plan: Plan, inputs: Any, targets: Any) -> None:

@@ -5,9 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from infohebb.errors import MismatchError
+from infohebb.functional import plasticity
+from infohebb.functional.products import Precision
 from infohebb.learner.borders import check_activity
 from infohebb.learner.bounds import Bounds
 from infohebb.learner.choose import Choose
@@ -66,6 +69,24 @@ def check_product(name: str, module: nn.Module, pre: Tensor, error: Tensor) -> t
         )
     double = torch.float64 in (pre.dtype, error.dtype)
     return (pre.double(), error.double()) if double else (pre.float(), error.float())
+
+
+def layer_gradients(
+    module: nn.Module, pre: Tensor, error: Tensor, *, bias: bool, precision: Precision
+) -> Iterator[tuple[Parameter, Tensor]]:
+    """Yield what of a layer learns with its gradient: error × pre, summed over rows, and of a bias the error alone.
+
+    Without `bias` that one's gradient is zero; of pruned weights the gradient is zero.
+    """
+    for name, parameter in module._parameters.items():
+        if parameter is None or not parameter.requires_grad:
+            continue
+        if name.startswith("bias"):
+            gradient = error.sum(-2) if bias else torch.zeros_like(parameter)
+        else:
+            gradient = plasticity.hebbian(pre, error, precision)
+        mask = module._buffers.get(name.replace("_orig", "_mask"))
+        yield parameter, gradient if mask is None else gradient * mask
 
 
 def check_elementwise(model: nn.Module, bounds: Bounds, choose: Choose | None = None) -> str:

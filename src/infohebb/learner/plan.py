@@ -67,6 +67,11 @@ def check_unchanged(plan: Plan) -> None:
             )
 
 
+def follows_frozen_units(rule: LearningRule) -> bool:
+    """Whether a rule looks at frozen units too: it has parameters or memories of its own that a step changes."""
+    return bool(rule.updated_buffers) or next(rule.parameters(), None) is not None
+
+
 def stacked_in(model: nn.Module) -> int | None:
     """Return how many networks a model of ours stacks; None for one."""
     return model.stacked if isinstance(model, LayeredNetwork) else None

@@ -13,10 +13,10 @@ from infohebb.errors import MismatchError
 from infohebb.functional import dropout as dropping
 from infohebb.functional import plasticity
 from infohebb.functional.products import Precision
-from infohebb.learner.borders import check_activity, check_logits, without_autocast
+from infohebb.learner.borders import check_activity, check_logits, seen_by_rule, with_terms, without_autocast
 from infohebb.learner.bounds import Bounds, trainable
-from infohebb.learner.layers import channel_axis
-from infohebb.learner.plan import Plan, call, stacked_in
+from infohebb.learner.neurons import check_product, layer_gradients
+from infohebb.learner.plan import Plan, call, follows_frozen_units, stacked_in
 from infohebb.networks.plain.dropout import Dropout
 from infohebb.networks.plain.stacked import StackedLinear
 from infohebb.networks.unit import Unit
@@ -42,31 +42,38 @@ class Traced:
         self.parameters = [bounds.parameters(plan.model) for bounds in self.bounds]
         self.head = trainable(plan.model, plan.selection.head)
         self.everything = trainable(plan.model, [""])
-        self.stacked = stacked_in(plan.model)
+        self.stacked, self.follows_frozen = stacked_in(plan.model), follows_frozen_units(plan.rule)
         self.linear = [plan.linear[bounds.unit.name] for bounds in self.bounds] if plan.rule.needs_neurons else []
         if self.linear and not all(self.parameters):
             raise UntraceableError("a unit is frozen, whose synapses the rule follows")
         check_numbers(plan)
         self.walk: TracedPass | None = None
         self.forwards: list[tuple[nn.Module, Forward]] = []
+        self._replace_products()
+        for place, bounds in enumerate(self.bounds):
+            self._replace_unit(place, bounds)
+        for name in plan.selection.head:
+            self._replace(name, self._head_forward)
+        for name in self.linear:
+            self._replace(name, self._linear_forward)
+        self._replace_shared()
+
+    def _replace_products(self) -> None:
+        """Let linear layers give their weights' gradients as plain products, where autograd takes them."""
+        plan = self.plan
         inside = {id(m) for b in self.bounds for name in b.modules for m in plan.model.get_submodule(name).modules()}
         of_autograd = [m for m in plan.model.modules() if not (plan.rule.needs_neurons and id(m) in inside)]
         for module in of_autograd:
             if isinstance(module, (nn.Linear, StackedLinear)) and type(module) in (nn.Linear, StackedLinear):
                 last_only = plan.rule.learns_from_last and id(module) in inside
                 self.forwards.append((module, partial(multiply, module, last_only=last_only)))
-        for place, bounds in enumerate(self.bounds):
-            self._replace_unit(place, bounds)
-        for name in plan.selection.head[:1]:
-            self._replace(name, self._head_forward)
-        for place, name in enumerate(self.linear):
-            self._replace(name, self._linear_forward, place)
-        norms = {
-            id(b.unit.divisive_norm): b.unit.divisive_norm for b in self.bounds if b.unit.divisive_norm is not None
-        }
-        for norm in norms.values():
-            self.forwards.append((norm, self._norm_forward(norm.forward)))
-        for module in plan.model.modules():
+
+    def _replace_shared(self) -> None:
+        """Let divisive norms give what the rule has computed already, and dropouts drop what was drawn before."""
+        for norm in {bounds.unit.divisive_norm for bounds in self.bounds}:
+            if norm is not None:
+                self.forwards.append((norm, self._norm_forward(norm.forward)))
+        for module in self.model.modules():
             if isinstance(module, Dropout):
                 self.forwards.append((module, self._dropout_forward(module)))
 
@@ -107,23 +114,22 @@ class Traced:
     def _head_forward(self, forward: Forward) -> Forward:
         def head(*args: Any, **kwargs: Any) -> Any:
             assert self.walk is not None
-            if self.walk.connected:
+            if self.walk.connected or self.walk.features is not None:  # the head has begun
                 return forward(*args, **kwargs)
             args, kwargs = cut(args), cut(kwargs)
             torch.set_grad_enabled(True)
-            self.walk.features = args[0]
+            self.walk.features = args[0] if args else next(iter(kwargs.values()))
             return forward(*args, **kwargs)
 
         return head
 
-    def _linear_forward(self, forward: Forward, place: int) -> Forward:
-        def linear(x: Tensor) -> Tensor:
-            preactivation = forward(x)
+    def _linear_forward(self, forward: Forward) -> Forward:
+        def linear(input: Tensor) -> Tensor:  # noqa: A002 - torch's own name, by which it may be given
+            preactivation = forward(input)
             assert self.walk is not None
-            self.walk.synapses = (x, preactivation)
+            self.walk.synapses = (input, preactivation)
             return preactivation.clone()  # an activation may work in place
 
-        del place
         return linear
 
     def _norm_forward(self, forward: Forward) -> Forward:
@@ -177,16 +183,15 @@ class TracedPass:
     def local(self, learn: Callable[[Unit, Tensor], LocalError | None], *, once: bool = False) -> Output:
         """Run the network; each unit learns from `learn(unit, z)` before the next one runs."""
         del once  # the first, plain step has looked
-        owns = next(self.traced.plan.rule.parameters(), None) is not None
 
         def leave(place: int, output: Any) -> Any:
             unit, parameters = self.units[place], self.traced.parameters[place]
             z = self._activity(unit, output)
             onwards = cut(output)
-            if parameters or owns:
+            if parameters or self.traced.follows_frozen:
                 normalised = self._learn(place, parameters, z, learn)
                 if z is output and unit.divisive_norm is not None:
-                    self.ready = (onwards, normalised)
+                    self.ready = (onwards, None if normalised is None else normalised.to(onwards.dtype))
             return onwards
 
         self._leave = leave
@@ -198,13 +203,16 @@ class TracedPass:
         def leave(place: int, output: Any) -> Any:
             unit = self.units[place]
             z = self._activity(unit, output)
-            onwards = z.detach()
+            onwards = cut(output)
             assert self.synapses is not None
             pre, preactivation = self.synapses
             (slope,) = torch.autograd.grad(z, preactivation, torch.ones_like(z))
-            normalised = learn(unit, Neurons(self.traced.linear[place], pre.detach(), onwards, slope.detach()))
-            if unit.divisive_norm is not None:
-                self.ready = (onwards, normalised)
+            found = [each.detach() for each in (pre, z, slope)]
+            found = [each if each.dtype == torch.float64 else each.float() for each in found]
+            with without_autocast(z.device.type):
+                normalised = learn(unit, Neurons(self.traced.linear[place], *found))
+            if z is output and unit.divisive_norm is not None:
+                self.ready = (onwards, None if normalised is None else normalised.to(onwards.dtype))
             return onwards
 
         self._leave = leave
@@ -248,30 +256,21 @@ class TracedPass:
     ) -> None:
         """Fill the gradients of a weight layer: error × pre, summed over rows, and for its bias the error alone."""
         del third_factor, post, value
-        for name, parameter in self.model.get_submodule(layer).named_parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
-            if name == "bias":
-                parameter.grad = error.sum(-2) if bias else torch.zeros_like(parameter)
-            else:
-                parameter.grad = plasticity.hebbian(pre, error, precision)
+        module = self.model.get_submodule(layer)
+        pre, error = check_product(layer, module, pre, error)
+        for parameter, gradient in layer_gradients(module, pre, error, bias=bias, precision=precision):
+            parameter.grad = gradient.to(parameter.dtype)
 
     def _learn(self, place: int, parameters: Sequence[Parameter], z: Tensor, learn: Callable[..., Any]) -> Any:
         bounds = self.traced.bounds[place]
-        unit, detached = bounds.unit, z.detach()
-        detached = detached if detached.dtype == torch.float64 else detached.float()
-        several = z.dim() > 2 and unit.stacked is None
-        axis = channel_axis([self.model.get_submodule(n) for n in bounds.modules], z) if several else 1
-        detached = detached if axis == 1 else detached.movedim(axis, 1)
+        unit = bounds.unit
+        detached, axis = seen_by_rule([self.model.get_submodule(n) for n in bounds.modules], unit, z)
         with without_autocast(z.device.type):
             found = learn(unit, detached)
         if found is None:
             return None
         if found.terms:
-            before = self.terms.get(unit.name, {})
-            self.terms[unit.name] = {
-                term: value + before[term] if term in before else value for term, value in found.terms.items()
-            }
+            self.terms[unit.name] = with_terms(self.terms.get(unit.name, {}), found.terms)
         for name, gradient in found.gradients.items():
             self.traced.plan.rule.get_parameter(name).grad = gradient
         error, normalised = found.error, found.normalised
@@ -326,10 +325,10 @@ class Multiply(torch.autograd.Function):
         return by_x, plasticity.hebbian(x[..., rows, :], error[..., rows, :]), None
 
 
-def multiply(layer: nn.Linear | StackedLinear, x: Tensor, *, last_only: bool) -> Tensor:
-    """Return what a layer makes of x."""
+def multiply(layer: nn.Linear | StackedLinear, input: Tensor, *, last_only: bool) -> Tensor:  # noqa: A002 - as above
+    """Return what a layer makes of its input."""
     stacked = isinstance(layer, StackedLinear)
-    product = Multiply.apply(x.transpose(0, 1) if stacked and x.dim() > 2 else x, layer.weight, last_only)
+    product = Multiply.apply(input.transpose(0, 1) if stacked and input.dim() > 2 else input, layer.weight, last_only)
     product = product.transpose(0, 1) if stacked else product
     return product if layer.bias is None else product + layer.bias
 

@@ -12,7 +12,6 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from infohebb.errors import MismatchError
-from infohebb.functional import plasticity
 from infohebb.functional.products import Precision
 from infohebb.learner.borders import (
     check_activity,
@@ -20,13 +19,14 @@ from infohebb.learner.borders import (
     check_graph,
     check_logits,
     check_norm_axis,
+    seen_by_rule,
+    with_terms,
     without_autocast,
 )
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.forwards import FollowingNorms, replaced
-from infohebb.learner.layers import channel_axis
-from infohebb.learner.neurons import Preactivation, check_linear, check_product
-from infohebb.learner.plan import Plan, call, stacked_in
+from infohebb.learner.neurons import Preactivation, check_linear, check_product, layer_gradients
+from infohebb.learner.plan import Plan, call, follows_frozen_units, stacked_in
 from infohebb.learner.senders import Given, Sender
 from infohebb.networks.plain.randomness import draws, enter_unit
 from infohebb.networks.unit import Unit
@@ -58,7 +58,7 @@ class Pass:
         self._uncalled = {bounds.unit.name for bounds in plan.selection.units}
         self._origins: dict[int, tuple[Tensor, list[Parameter], str]] = {}  # of outputs that may be sent an error
         self._norms = FollowingNorms(plan, check=check)
-        self._owns = bool(plan.rule.updated_buffers) or next(plan.rule.parameters(), None) is not None
+        self._owns = follows_frozen_units(plan.rule)
         self._features: Tensor | None = None
         self._in_head = False
         self._open: list[tuple[Bounds, bool]] = []  # units that are running, with the grad mode outside of each
@@ -180,15 +180,8 @@ class Pass:
         self._given.add(layer)
         local = None if post is None else LocalError(third_factor, post, error)
         self.sender.see(layer, Given(pre, error, local, bias))
-        for name, parameter in module._parameters.items():
-            if parameter is None or not parameter.requires_grad:
-                continue
-            if name.startswith("bias"):
-                gradient = error.sum(-2) if bias else torch.zeros_like(parameter)
-            else:
-                gradient = plasticity.hebbian(pre, error, precision)
-            mask = module._buffers.get(name.replace("_orig", "_mask"))  # of a pruned layer
-            self.sender.give(parameter, gradient if mask is None else gradient * mask, value)
+        for parameter, gradient in layer_gradients(module, pre, error, bias=bias, precision=precision):
+            self.sender.give(parameter, gradient, value)
             value = None  # once is enough
 
     def _learn(self, bounds: Bounds, parameters: list[Parameter], z: Tensor, learn: Learn) -> Tensor | None:
@@ -196,12 +189,9 @@ class Pass:
 
         Returns the divisively normalised activity if the rule has it.
         """
-        unit, detached = bounds.unit, z.detach()
-        detached = detached if detached.dtype == torch.float64 else detached.float()
-        several = z.dim() > 2 and unit.stacked is None
-        axis = channel_axis([self.plan.model.get_submodule(n) for n in bounds.modules], z) if several else 1
+        unit = bounds.unit
+        detached, axis = seen_by_rule([self.plan.model.get_submodule(n) for n in bounds.modules], unit, z)
         check_norm_axis(unit, axis, z)
-        detached = detached if axis == 1 else detached.movedim(axis, 1)
         unit.shape = tuple(detached.shape[1:])
         with torch.no_grad(), without_autocast(z.device.type):
             found = learn(unit, detached)
@@ -214,7 +204,7 @@ class Pass:
                 f"for an activity of {tuple(detached.shape)}; `error` must have the shape of z"
             )
         if found.terms:
-            self._count(unit.name, found.terms)
+            self.terms[unit.name] = with_terms(self.terms.get(unit.name, {}), found.terms)
         self.sender.note(unit.name, found)
         for name, gradient in found.gradients.items():
             self.sender.give(self.plan.rule.get_parameter(name), gradient)
@@ -228,11 +218,6 @@ class Pass:
         if parameters:
             self.sender.send(z, error, parameters, value, unit.name)
         return normalised
-
-    def _count(self, name: str, terms: Mapping[str, Tensor]) -> None:
-        """Keep a unit's terms; of one that is called several times, their sums."""
-        before = self.terms.get(name, {})
-        self.terms[name] = {term: value + before[term] if term in before else value for term, value in terms.items()}
 
     def _check(self, place: str, parameters: Sequence[Parameter], output: Tensor) -> None:
         if not output.requires_grad:
