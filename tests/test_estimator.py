@@ -3,7 +3,6 @@
 import copy
 import io
 import pickle
-import re
 import warnings
 from dataclasses import replace
 
@@ -827,8 +826,10 @@ def test_roles_of_version_1_get_a_warning_that_shows_those_of_now(rule, old, new
     wanted = small(rule, epochs=1, learning_rate=new).fit(X, Y)
     optimizer = {"name": "adam", "lr": old}
     for place, settings in (("learning_rate", {"learning_rate": old}), ("optimizer.lr", {"optimizer": optimizer})):
-        with pytest.warns(FutureWarning, match=f"^{place}: .*; give {re.escape(str(new))}$"):
+        with pytest.warns(FutureWarning) as told:
             model = small(rule, epochs=1, **settings).fit(X, Y)
+        spelled = " ".join(str(each.message) for each in told)
+        assert all(f"{place}.{role}" in spelled for role in (*old, *new)), spelled
         assert rates_of(model) == rates_of(wanted)
         assert_same(model, wanted)
 

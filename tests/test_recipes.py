@@ -9,7 +9,7 @@ import torch
 from infohebb import Learner, train
 from infohebb.data import random_like
 from infohebb.errors import MismatchError, RecipeError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
-from infohebb.experiments.build import build_network, build_rule, check_config, renewed
+from infohebb.experiments.build import build_network, build_rule, check_config, renamed
 from infohebb.experiments.recipe import SECTIONS, load_recipe, override, parse_recipe, recipe_names
 from infohebb.experiments.run import Options, jobs
 from spec_pages import section, table
@@ -50,7 +50,7 @@ def test_a_recipe_says_what_it_is_and_what_it_costs(name):
 def test_every_row_builds_and_learns(name, row):
     config = load_recipe(name)[1].config(row)
     check_config(config)
-    assert renewed(config, tell=True) == config, "a warning would be an error"
+    assert renamed(config, tell=True) == config, "a warning would be an error"
     assert row.name.count("/") == 2
     if row.study:
         return  # whose words are checked; tests of its own call it

@@ -43,7 +43,7 @@ from infohebb.training.devices import keep_freed_memory
 from infohebb.training.evaluation import home_of
 from infohebb.training.fitting import Fitting, Settings
 from infohebb.training.plain import named_optimizer
-from infohebb.training.renamed import rename_roles
+from infohebb.training.renamed import RATES, rename_roles
 from infohebb.training.sampling import SamplingConfig
 from infohebb.training.seeding import seeded
 
@@ -242,15 +242,15 @@ class LocalClassifier(ClassifierMixin, BaseEstimator):
         """Return the optimizer over all that learns.  Raises the errors of `named_optimizer`."""
         given = {"name": self.optimizer} if isinstance(self.optimizer, str) else self.optimizer
         options: dict[str, Any] = {**given}
-        names = {name: f"optimizer.{name}" for name in ("lr", "weight_decay")}
+        names = {name: f"optimizer.{name}" for name in RATES}
         if self.learning_rate is not None:
             if "lr" in options:
                 raise MismatchError("learning_rate and the optimizer's lr are both given; leave one out")
             options["lr"], names["lr"] = self.learning_rate, "learning_rate"
-        roles = [group["role"] for group in learner.param_groups()]
         for name, place in names.items():
             if isinstance(options.get(name), Mapping):
-                options[name] = rename_roles(place, options[name], learner.rule, roles)
+                options[name] = rename_roles(learner.rule, place, options[name], tell=True)
+        roles = [group["role"] for group in learner.param_groups()]
         rates = {role: HEAD_RATE if role == "head" else OTHER_RATE for role in roles}
         asked = options.get("lr", {})
         options["lr"] = {**rates, **asked} if isinstance(asked, Mapping) else asked

@@ -214,6 +214,7 @@ def test_outputs_that_are_no_samples_by_outputs_are_refused(name):
     ("options", "kind", "words"),
     [
         ({"lr": {"units": [0.1, 0.2]}, "weight_decay": {"units": [0.1]}}, WrongTypeError, "units has 1 numbers where"),
+        ({"lr": 0.1, "weight_decay": {"head": 0.1}}, WrongTypeError, "weight_decay gives no number for the 'units'"),
         ({"lr": {"units": {"lr": 1}}}, WrongTypeError, r"optimizer\.lr\.units is \{'lr': 1\}; it must be a number"),
         ({"lr": {"units": [0.1, "a"]}}, WrongTypeError, r"optimizer\.lr\.units is"),
         ({"lr": {1: 0.1}}, WrongTypeError, "a role is a name"),

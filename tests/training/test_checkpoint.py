@@ -100,7 +100,9 @@ def test_of_a_training_its_newest_checkpoint_stays_with_what_made_it(tmp_path):
     loaded = network(**NETWORK)
     load_weights(tmp_path, loaded)
     assert same(weights(loaded), final)
-    with pytest.raises(CheckpointError, match=r"is of infohebb\.train or fit: give load_network a network like the one"):
+    with pytest.raises(
+        CheckpointError, match=r"is of infohebb\.train or fit: give load_network a network like the one"
+    ):
         load_network(tmp_path)
     go(tmp_path, milestones=[2], epochs=5)  # a list for a tuple is the same
 

@@ -69,7 +69,7 @@ def test_a_shuffling_data_loader_follows_the_seed():
 
 
 def test_optimizers_go_by_role_unit_and_name():
-    adam = {"name": "adam", "lr": {"units": [0.1, 0.2], "head": 0.3}, "weight_decay": {"head": 0.5}}
+    adam = {"name": "adam", "lr": {"units": [0.1, 0.2], "head": 0.3}, "weight_decay": {"units": 0.0, "head": 0.5}}
     rates = train(sequential(), optimizer=adam)["learning_rate"]
     assert {name: rate[0] for name, rate in rates.items()} == {"units.0": 0.1, "units.1": 0.2, "head": 0.3}
     model = sequential()

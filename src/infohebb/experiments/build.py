@@ -33,7 +33,7 @@ from infohebb.training.diagnose import Diagnose
 from infohebb.training.loop import train
 from infohebb.training.optimizers import check_options, make_optimizer, optimizer_class
 from infohebb.training.plain import named_optimizer
-from infohebb.training.renamed import RATES, one_spelling, renew_config
+from infohebb.training.renamed import RATES, one_spelling, rename_config
 from infohebb.training.sampling import batch_size
 from infohebb.training.seeding import seeded
 
@@ -185,14 +185,14 @@ def _check_fit(config: Mapping[str, Any], shape: Sequence[int]) -> None:
     named_optimizer(learner, **{"name": "sgd", **config["optimizer"]})
 
 
-def renewed(config: Mapping[str, Any], *, tell: bool = False) -> dict[str, Any]:
+def renamed(config: Mapping[str, Any], *, tell: bool = False) -> dict[str, Any]:
     """Return the sections of a recipe or a record by the names of now; with `tell` old names get a warning.
 
     A rule that does not exist leaves them as they are, for `check_config` to name. Raises WrongTypeError where an old
     name and its new one are both there.
     """
     rule = rule_named_in(config)
-    return dict(config) if rule is None else renew_config(config, rule, tell=tell)
+    return dict(config) if rule is None else rename_config(config, rule, tell=tell)
 
 
 def rule_named_in(config: Mapping[str, Any]) -> LearningRule | None:
@@ -203,7 +203,7 @@ def rule_named_in(config: Mapping[str, Any]) -> LearningRule | None:
 
 def comparable(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the sections of a recipe or a record, of any version, such that those of the same training are equal."""
-    found, rule = resolved(renewed(config)), rule_named_in(config)
+    found, rule = resolved(renamed(config)), rule_named_in(config)
     if rule is not None:
         rates = {
             option: one_spelling(rule, found["optimizer"][option]) for option in RATES if option in found["optimizer"]

@@ -16,7 +16,7 @@ from infohebb.errors import (
     UsageError,
     WrongTypeError,
 )
-from infohebb.experiments.build import check_config, comparable, renewed, rule_named_in
+from infohebb.experiments.build import check_config, comparable, renamed, rule_named_in
 from infohebb.experiments.ensemble import drop_shared, measure_together
 from infohebb.experiments.job import Job, Options, checkpoints
 from infohebb.experiments.measure import measure
@@ -25,7 +25,7 @@ from infohebb.experiments.record import Record, read_record, record_path, write_
 from infohebb.experiments.study import conduct
 from infohebb.files import held
 from infohebb.training.checkpoint import drop_state
-from infohebb.training.renamed import renew_settings
+from infohebb.training.renamed import rename_settings
 
 HOW = ("precision", "channels_last", "compiled", "cuda_graphs", "stacked")  # it is computed, not what
 HOW_COMPUTED = tuple(f"training.{word}=" for word in HOW)
@@ -39,9 +39,9 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
     for row in _chosen(recipe, options):
         title = row.name
         with _naming(f"{name} {title}"):
-            untouched = renewed(recipe.config(row), tell=True)
-            settings = _renew_settings(untouched, options.settings)
-            config = renewed(override(untouched, settings), tell=True)
+            untouched = renamed(recipe.config(row), tell=True)
+            settings = _rename_settings(untouched, options.settings)
+            config = renamed(override(untouched, settings), tell=True)
             if "study" in config and (options.arrays is not None or options.diagnose is not None):
                 word = "--diagnose" if options.arrays is None else "--data"
                 raise UsageError(f"a study trains no network, and takes no {word}; choose other rows by --only")
@@ -57,10 +57,10 @@ def jobs(name: str, recipe: Recipe, options: Options) -> Iterator[Job]:
             yield Job(name, title, seed, published, config, path, settings, options.origin, sd)
 
 
-def _renew_settings(config: Config, settings: Sequence[str]) -> list[str]:
+def _rename_settings(config: Config, settings: Sequence[str]) -> list[str]:
     """Return settings by the names of now, which depend on the rule that the row trains by."""
     rule = rule_named_in(override(config, settings))
-    return list(settings) if rule is None else renew_settings(settings, rule)
+    return list(settings) if rule is None else rename_settings(settings, rule)
 
 
 def _chosen(recipe: Recipe, options: Options) -> list[Row]:

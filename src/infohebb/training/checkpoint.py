@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 
 from infohebb.errors import CheckpointError, CorruptFileError, MissingDataError
 from infohebb.files import full_disk_as_error
-from infohebb.training.renamed import renew_tensors
+from infohebb.training.renamed import rename_tensors
 from infohebb.training.seeding import random_state, restore_random_state
 
 # What damaged bytes make torch raise, and a state that lacks its parts.
@@ -223,7 +223,7 @@ def _load(found: Path, module: nn.Module, file: str) -> None:
     except (OSError, SafetensorError) as error:
         raise CorruptFileError(f"{found / file} cannot be read; delete {found} to start again") from error
     try:
-        module.load_state_dict(renew_tensors(tensors, module.state_dict()))
+        module.load_state_dict(rename_tensors(tensors, module.state_dict()))
     except RuntimeError as error:
         raise CheckpointError(f"{found} holds weights of another network than the one given") from error
 

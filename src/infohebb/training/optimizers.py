@@ -103,7 +103,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
 def per_kind(option: str, value: PerKind, kinds: Mapping[str, Sequence[Any]]) -> dict[str, float | list[float]]:
     """One number for each kind, or a list of one for each parameter.  Raises UnknownKeyError, WrongTypeError."""
     if not isinstance(value, Mapping):
-        return {kind: _number(f"optimizer.{option}.{kind}", value) for kind in kinds}
+        return {kind: check_number(f"optimizer.{option}.{kind}", value) for kind in kinds}
     numbers = dict(value)
     if set(numbers) - set(kinds):
         extra, here = sorted(set(numbers) - set(kinds))[0], ", ".join(kinds)
@@ -119,11 +119,12 @@ def _numbers(place: str, given: Any, parameters: int) -> float | list[float]:
         if len(given) != parameters:
             has = "1 parameter" if parameters == 1 else f"{parameters} parameters"
             raise WrongTypeError(f"{place}: {len(given)} numbers for {has}; give one number, or one for each parameter")
-        return [_number(f"{place}[{position}]", number) for position, number in enumerate(given)]
-    return _number(place, given)
+        return [check_number(f"{place}[{position}]", number) for position, number in enumerate(given)]
+    return check_number(place, given)
 
 
-def _number(place: str, number: Any) -> float:
+def check_number(place: str, number: Any) -> float:
+    """Return a rate or a decay.  Raises WrongTypeError for what is none."""
     if not is_number(number) or number < 0:
         raise WrongTypeError(f"{place} is {number!r}; it must be a number of at least 0")
     return float(number)

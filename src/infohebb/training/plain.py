@@ -1,7 +1,6 @@
 """train on any nn.Module: a Learner and fit, from the settings of `train`."""
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,8 +21,16 @@ from infohebb.training.devices import keep_freed_memory, pick_device
 from infohebb.training.evaluation import home_of
 from infohebb.training.fit_checks import check_scheduler, check_several_classes, choose_optimizer, refuse_iterator
 from infohebb.training.fitting import Fitting, Settings
-from infohebb.training.optimizers import FUSED, EpochFactor, StepFactor, check_options, check_step, optimizer_class
-from infohebb.training.renamed import renew_roles, warn_of_roles
+from infohebb.training.optimizers import (
+    FUSED,
+    EpochFactor,
+    StepFactor,
+    check_number,
+    check_options,
+    check_step,
+    optimizer_class,
+)
+from infohebb.training.renamed import RATES, rename_options
 from infohebb.training.sampling import BATCH, SamplingConfig, batch_size
 from infohebb.training.seeding import seeded
 from infohebb.training.sources import hold_out_validation
@@ -158,8 +165,7 @@ def make_optimizer_for(learner: Learner, asked: Any, scheduler: Any) -> Optimize
         return choose_optimizer(learner, asked, scheduler)
     if asked is None:
         return named_optimizer(learner, "sgd", lr=0.1, momentum=0.9)
-    warn_of_roles(learner.rule, asked)
-    return named_optimizer(learner, **renew_roles(learner.rule, asked))
+    return named_optimizer(learner, **rename_options(learner.rule, asked, tell=True))
 
 
 def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Optimizer:
@@ -170,31 +176,33 @@ def named_optimizer(learner: Learner, name: str = "sgd", **options: Any) -> Opti
     kind = optimizer_class(name)
     check_step(kind)
     check_options(kind, options)
-    values: dict[str, Any] = {}
-    by_role = ["lr"] if isinstance(options.get("lr"), Mapping) else []
-    for option in ("lr", "weight_decay"):
-        given = options.get(option)
-        if isinstance(given, Mapping):
-            del options[option]
-            for role, value in given.items():
-                place = f"optimizer.{option}.{role}"
-                _check_numbers(place, role, value)
-                values[role] = _joined(place, values.get(role), option, value)
-        elif given is not None and (not is_number(given) or given < 0):
-            raise WrongTypeError(f"optimizer.{option} is {given!r}; it must be a number of at least 0")
-        elif given is None:
-            options.pop(option, None)
-    groups = learner.param_groups(**values)
-    for group, option in itertools.product(groups, by_role):
-        if option not in group:
-            role = group["role"]
-            raise WrongTypeError(f"optimizer.{option} gives no number for the {role!r} parameters of this rule")
+    given = {option: options.pop(option, None) for option in RATES}
+    by_role = {option: value for option, value in given.items() if isinstance(value, Mapping)}
+    for option, value in given.items():
+        if option not in by_role and value is not None:
+            options[option] = check_number(f"optimizer.{option}", value)
+    groups = learner.param_groups(**_settings_by_role(by_role))
+    for option in by_role:
+        without = [group["role"].split(".")[0] for group in groups if option not in group]
+        if without:
+            raise WrongTypeError(f"optimizer.{option} gives no number for the {without[0]!r} parameters of this rule")
     if name.lower() in FUSED and not {"foreach", "differentiable"} & options.keys():
         options.setdefault("fused", True)
     try:
         return kind(groups, **options)
     except (ValueError, TypeError, RuntimeError) as error:
         raise WrongTypeError(f"optimizer: {kind.__name__} says: {error}") from error
+
+
+def _settings_by_role(by_role: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+    """Return the settings of each role from the numbers of each option."""
+    settings: dict[str, Any] = {}
+    for option, numbers in by_role.items():
+        for role, value in numbers.items():
+            place = f"optimizer.{option}.{role}"
+            _check_numbers(place, role, value)
+            settings[role] = _joined(place, settings.get(role), option, value)
+    return settings
 
 
 def _check_numbers(place: str, role: Any, value: Any) -> None:

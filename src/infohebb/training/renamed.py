@@ -3,12 +3,12 @@
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from infohebb.errors import MismatchError, WrongTypeError
+from infohebb.errors import WrongTypeError
 from infohebb.rules.contract import LearningRule
 
 TRAINING = {"hold": "steps_per_sample", "side_by_side": "stacked"}  # of `train` and of recipes
@@ -31,60 +31,33 @@ def new_roles(rule: LearningRule, role: str) -> tuple[str, ...]:
     return ("units", "head") if rule.locality.global_error else ("head",)
 
 
-def renew_roles(rule: LearningRule, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of an optimizer with the new roles in `lr` and `weight_decay`.
+def rename_roles(rule: LearningRule, place: str, values: Mapping[Any, Any], *, tell: bool = False) -> dict[Any, Any]:
+    """Return the values of the setting `place` by the roles of now; with `tell` old ones get a warning.
 
     Raises WrongTypeError where an old role and its new one are both there.
     """
-    renewed = dict(options)
-    for option in RATES:
-        given = options.get(option)
-        if isinstance(given, Mapping):
-            renewed[option] = {role: value for role, value in given.items() if role not in ROLES}
-            for role in (role for role in ROLES if role in given):
-                for new in new_roles(rule, role):
-                    if new in renewed[option]:
-                        raise WrongTypeError(f"optimizer.{option} gives {role!r} and {new!r}; leave out {role!r}")
-                    renewed[option][new] = given[role]
-    return renewed
+    old = {role: new_roles(rule, role) for role in ROLES if role in values and new_roles(rule, role) != (role,)}
+    renamed = {role: value for role, value in values.items() if role not in old}
+    for role, new in old.items():
+        for each in new:
+            if each in renamed:
+                raise WrongTypeError(f"{place} gives {role!r} and {each!r}; leave out {role!r}")
+            renamed[each] = values[role]
+        if tell:
+            warn(f"{place}.{role}", " and ".join(f"{place}.{each}" for each in new))
+    return renamed
 
 
-def warn_of_roles(rule: LearningRule, options: Mapping[str, Any], place: str = "optimizer") -> None:
-    """Warn of old roles, with the new spelling."""
-    for option in RATES:
-        given = options.get(option)
-        for role in (role for role in ROLES if isinstance(given, Mapping) and role in given):
-            if new_roles(rule, role) != (role,):
-                spelled = " and ".join(f"{place}.{option}.{new}" for new in new_roles(rule, role))
-                warn(f"{place}.{option}.{role}", spelled)
+def rename_options(rule: LearningRule, options: Mapping[str, Any], *, tell: bool = False) -> dict[str, Any]:
+    """Return options of an optimizer, `lr` and `weight_decay` by the roles of now, as `rename_roles`."""
+    by_role = {option: options[option] for option in RATES if isinstance(options.get(option), Mapping)}
+    renamed = {
+        option: rename_roles(rule, f"optimizer.{option}", values, tell=tell) for option, values in by_role.items()
+    }
+    return {**options, **renamed}
 
 
-def rename_roles(
-    place: str, values: Mapping[str, Any], rule: LearningRule, roles: Collection[str], *, stacklevel: int = 2
-) -> dict[str, Any]:
-    """Return values by role, old roles replaced by those of now that have parameters, with a FutureWarning.
-
-    `place` is the name of the setting, `roles` those that have parameters; `stacklevel` as in `warnings.warn`.
-    Raises MismatchError for a role that is given by its old and by its new name.
-    """
-    found, old = {}, []
-    for name, value in values.items():
-        new = new_roles(rule, name)
-        if new == (name,):
-            found[name] = value
-            continue
-        old.append(name)
-        for role in [each for each in new if each in roles] or new[:1]:
-            if role in values:
-                raise MismatchError(f"{place}: {name!r} is now {role!r}, and both are given; leave {name!r} out")
-            found[role] = value
-    if old:
-        listed = " and ".join(map(repr, old))
-        warnings.warn(f"{place}: version 0.3 will not accept {listed}; give {found}", FutureWarning, stacklevel)
-    return found
-
-
-def renew_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = False) -> dict[str, Any]:
+def rename_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = False) -> dict[str, Any]:
     """Return a recipe's sections, or a record's, with the names of now; with `tell` old ones get a warning.
 
     Raises WrongTypeError where an old name and its new one are both there.
@@ -97,15 +70,13 @@ def renew_config(config: Mapping[str, Any], rule: LearningRule, *, tell: bool = 
             if tell:
                 warn(f"training.{old}", f"training.{new}")
             training[new] = training.pop(old)
-    if tell:
-        warn_of_roles(rule, optimizer)
-    renewed = {**config, "training": training} if "training" in config else dict(config)
-    return {**renewed, "optimizer": renew_roles(rule, optimizer)} if "optimizer" in config else renewed
+    renamed = {"training": training, "optimizer": rename_options(rule, optimizer, tell=tell)}
+    return {**config, **{section: values for section, values in renamed.items() if section in config}}
 
 
-def renew_settings(settings: Iterable[str], rule: LearningRule) -> list[str]:
+def rename_settings(settings: Iterable[str], rule: LearningRule) -> list[str]:
     """Return settings such as "optimizer.lr.readout=0.1" by the names of now, with a warning for old ones."""
-    renewed = []
+    renamed = []
     for setting in settings:
         path, _, value = setting.partition("=")
         section, *keys = (key.strip() for key in path.split("."))
@@ -115,11 +86,11 @@ def renew_settings(settings: Iterable[str], rule: LearningRule) -> list[str]:
         elif section == "optimizer" and len(keys) == 2 and keys[0] in RATES and keys[1] in ROLES:
             new = [f"optimizer.{keys[0]}.{role}" for role in new_roles(rule, keys[1])]
         if new in ([], [old]):
-            renewed.append(setting)
+            renamed.append(setting)
         else:
             warn(old, " and ".join(new))
-            renewed += [f"{name}={value}" for name in new]
-    return renewed
+            renamed += [f"{name}={value}" for name in new]
+    return renamed
 
 
 def one_spelling(rule: LearningRule, rates: Any) -> Any:
@@ -137,16 +108,16 @@ def one_spelling(rule: LearningRule, rates: Any) -> Any:
     return kept
 
 
-def renew_tensors(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+def rename_tensors(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint by the `names` that a network has now.
 
     Those of version 0.1 were blocks.0.weight, blocks.0.batch_norm.bias, blocks.0.potential, readout.weight, …
     """
     now = set(names)
-    return {_renew_tensor(name, now): tensor for name, tensor in tensors.items()}
+    return {_rename_tensor(name, now): tensor for name, tensor in tensors.items()}
 
 
-def _renew_tensor(name: str, now: set[str]) -> str:
+def _rename_tensor(name: str, now: set[str]) -> str:
     block = re.fullmatch(r"blocks\.(\d+)\.(batch_norm\.)?(\w+)", name)
     candidates = [f"readout.{place}.{name.removeprefix('readout.')}" for place in (0, 1)]
     if block is not None:
