@@ -1,13 +1,14 @@
-"""Compiled steps of streams by a Learner, beside those of version 1: a stimulus, a window, a window of leaky networks.
+"""Steps of streams by a Learner, compiled and plain, beside version 1's: a stimulus, a window, one of leaky networks.
 
     THP_MEM_ALLOC_ENABLE=1 taskset -c 1 python benchmarks/streams.py [--json FILE]         as `make bench` does
 
-Each is a step of learning and of the optimizer in one graph, on one thread. The weights of both are the same but for
-rounding (asserted).
+Each is a step of learning and of the optimizer on one thread, in one graph where it is compiled. All weights are the
+same but for rounding (asserted).
 """
 
 import argparse
 import copy
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,40 +30,50 @@ BOUNDS = {f"{name}, new / old": "at most 1.05" for name in ("stimulus", "window"
 
 
 class Work:
-    """The same networks, rule, optimizer and batch in the old form and the new one."""
+    """The same networks, rule, optimizer and batch: version 1 compiled, a Learner compiled, a Learner as it is."""
 
     def __init__(
         self, old: nn.Module, new: nn.Module, rule: Any, options: dict[str, Any], batch: tuple[Tensor, Tensor]
     ):
         for one, other in zip(old.parameters(), new.parameters(), strict=True):
             other.data.copy_(one.data)
-        self.old, self.new, self.batch = old, new, batch
-        self.old_rule, settings = copy.deepcopy(rule), dict(options)
-        self.old_rule.attach(old)
-        optimizer = make_optimizer(self.old_rule.groups(old), **options)
-        self.old_step = compile_step(self.old_rule, optimizer, whole=True)
-        learner = Learner(new, rule)
-        learner.compile()
-        make = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[settings.pop("name")]
-        self.new_step = learner.make_step(make(learner.param_groups(), fused=True, **settings))
+        self.old, self.new, self.plain, self.batch = old, new, copy.deepcopy(new), batch
+        old_rule = copy.deepcopy(rule)
+        old_rule.attach(old)
+        optimizer = make_optimizer(old_rule.groups(old), **options)
+        old_step = compile_step(old_rule, optimizer, whole=True)
+        self.steps = {
+            "new": _step(self.new, copy.deepcopy(rule), options, compiled=True),
+            "old": functools.partial(old_step, old),
+            "plain": _step(self.plain, rule, options, compiled=False),
+        }
 
-    def turns(self, steps: int = 1) -> tuple[Callable[[], None], Callable[[], None]]:
+    def turns(self, steps: int = 1) -> dict[str, Callable[[], None]]:
         """Return a call of each, which presents the batch for so many time steps."""
 
-        def run_old() -> None:
-            for step in range(steps):
-                self.old_step(self.old, *self.batch, onset=step == 0)
+        def turn(take_step: Callable[..., Any]) -> Callable[[], None]:
+            def run() -> None:
+                for step in range(steps):
+                    take_step(*self.batch, onset=step == 0)
 
-        def run_new() -> None:
-            for step in range(steps):
-                self.new_step(*self.batch, onset=step == 0)
+            return run
 
-        return run_new, run_old
+        return {name: turn(take_step) for name, take_step in self.steps.items()}
 
     def assert_the_same(self) -> None:
-        """Both have learned the same."""
-        for one, other in zip(self.old.parameters(), self.new.parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+        """All three have learned the same."""
+        for other in (self.new, self.plain):
+            for one, another in zip(self.old.parameters(), other.parameters(), strict=True):
+                torch.testing.assert_close(one, another, rtol=1e-3, atol=1e-5)
+
+
+def _step(network: nn.Module, rule: Any, options: dict[str, Any], *, compiled: bool) -> Callable[..., Any]:
+    """Return a learner's step, the optimizer's included."""
+    learner, settings = Learner(network, rule), dict(options)
+    if compiled:
+        learner.compile()
+    make = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[settings.pop("name")]
+    return learner.make_step(make(learner.param_groups(), fused=True, **settings))
 
 
 def stimulus() -> Work:
@@ -106,13 +117,19 @@ def main() -> None:
         ("leaky window", leaky_window(), TIME_STEPS, 3),
     ):
         with every_shape_compiled(work.old):
-            new, old = work.turns(steps)
+            turns: dict[str, Callable[[], object]] = {
+                f"{name}, {form}": turn for form, turn in work.turns(steps).items()
+            }
             for _ in range(4):
-                new()
-                old()
+                for turn in turns.values():
+                    turn()
             work.assert_the_same()
-            seconds = take_turns({f"{name}, new": new, f"{name}, old": old}, asked.rounds, repeats)
-        figures |= compared(seconds, [(f"{name}, new", f"{name}, old", f"{name}, new / old")])
+            pairs = ("new", "old", "new / old"), ("plain", "new", "plain / compiled")
+            for over, under, title in pairs:  # by two: plain code drives the others' out of caches
+                over, under = f"{name}, {over}", f"{name}, {under}"
+                seconds = take_turns({key: turns[key] for key in (over, under)}, asked.rounds, repeats)
+                for figure, value in compared(seconds, [(over, under, f"{name}, {title}")]).items():
+                    figures.setdefault(figure, value)
     tell(figures, BOUNDS, asked.json)
 
 

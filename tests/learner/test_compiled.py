@@ -96,6 +96,27 @@ class Own(nn.Module):
 units = {"units": ["stem", "blocks.*"], "head": ["norm", "fc"]}
 compared("a module of one's own", Own(), lambda: KernelizedBottleneck("cosine"), windows, **units)
 
+class Tokens(nn.Module):  # the last row of a product is not the last sample
+    def __init__(self, first):
+        super().__init__()
+        self.unit, self.fc = nn.Sequential(first, nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.fc(self.unit(x[:, None] * torch.ones(5, 1)).mean(1))
+
+class Numbered(nn.Module):
+    def forward(self, x):
+        return x * torch.arange(1.0, 6.0)[:, None]
+
+class Mixing(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+units = {"units": "unit", "head": "fc"}
+compared("a window of tokens", Tokens(Numbered()), HSICMemory, windows, **units)
+mixing = nn.Sequential(nn.Sequential(nn.Linear(6, 8), Mixing(), nn.ReLU()), nn.Linear(8, 3))
+compared("a window whose samples are mixed", mixing, HSICMemory, windows, units="0", head="1")
+
 torch.set_default_dtype(torch.float32)  # torch loses changes of single float64 numbers in compiled code
 stimuli = [(x, y) for x, y in zip(torch.randn(9, 1, 6), torch.arange(9).view(9, 1) % 3)]
 grouped = MLP(6, 3, (8, 8), divisive_norm={"groups": 2}, dropout=0.2)

@@ -255,7 +255,7 @@ class Learner(nn.Module):
         return optimizer
 
     def _check_bound(self) -> None:
-        if not self._bound and self.rule.changes_gradients:
+        if not self._bound and self._plan.rule.changes_gradients:
             raise MismatchError(
                 f"{type(self.rule).__name__} changes gradients before the optimizer's step: call "
                 "learner.bind(optimizer) first"

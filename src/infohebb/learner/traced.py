@@ -17,12 +17,21 @@ from infohebb.learner.borders import check_activity, check_logits, seen_by_rule,
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.neurons import check_product, layer_gradients
 from infohebb.learner.plan import Plan, call, follows_frozen_units, stacked_in
+from infohebb.networks.plain.divisive_norm import DivisiveNorm
 from infohebb.networks.plain.dropout import Dropout
+from infohebb.networks.plain.layers import Layer
+from infohebb.networks.plain.leaky import LeakyIntegrator
 from infohebb.networks.plain.stacked import StackedLinear
 from infohebb.networks.unit import Unit
 from infohebb.rules.contract import LocalError, Neurons, Output
 
 Forward = Callable[..., Any]
+SAMPLE_BY_SAMPLE = frozenset(  # modules of which each row of a matrix, a sample, goes its own way
+    [
+        *(nn.Sequential, Layer, nn.Linear, StackedLinear, LeakyIntegrator, nn.LayerNorm, DivisiveNorm, nn.Identity),
+        *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
+    ]
+)
 
 
 class UntraceableError(Exception):
@@ -61,12 +70,28 @@ class Traced:
     def _replace_products(self) -> None:
         """Let linear layers give their weights' gradients as plain products, where autograd takes them."""
         plan = self.plan
-        inside = {id(m) for b in self.bounds for name in b.modules for m in plan.model.get_submodule(name).modules()}
-        of_autograd = [m for m in plan.model.modules() if not (plan.rule.needs_neurons and id(m) in inside)]
+        inside = {m for bounds in self.bounds for m in modules_of_unit(plan.model, bounds)}
+        of_autograd = [m for m in plan.model.modules() if not (plan.rule.needs_neurons and m in inside)]
+        alone = self._modules_that_learn_from_last() if plan.rule.learns_from_last else set()
         for module in of_autograd:
             if isinstance(module, (nn.Linear, StackedLinear)) and type(module) in (nn.Linear, StackedLinear):
-                last_only = plan.rule.learns_from_last and id(module) in inside
-                self.forwards.append((module, partial(multiply, module, last_only=last_only)))
+                self.forwards.append((module, partial(self._multiply, module, last_only=module in alone)))
+
+    def _modules_that_learn_from_last(self) -> set[nn.Module]:
+        """Return modules of units in which samples go their own way: where only the last has an error, only it counts.
+
+        What the unit's activity is picked by is not known to do so.
+        """
+        found: set[nn.Module] = set()
+        for bounds in self.bounds:
+            inside = modules_of_unit(self.model, bounds)
+            if bounds.unit.name not in self.plan.activities and {type(module) for module in inside} <= SAMPLE_BY_SAMPLE:
+                found |= inside
+        return found
+
+    def _multiply(self, layer: nn.Linear | StackedLinear, input: Tensor, *, last_only: bool) -> Tensor:  # noqa: A002
+        rows_are_samples = input.dim() == 2 or isinstance(layer, StackedLinear)
+        return multiply(layer, input, last_only=last_only and rows_are_samples)
 
     def _replace_shared(self) -> None:
         """Let divisive norms give what the rule has computed already, and dropouts drop what was drawn before."""
@@ -325,11 +350,19 @@ class Multiply(torch.autograd.Function):
         return by_x, plasticity.hebbian(x[..., rows, :], error[..., rows, :]), None
 
 
-def multiply(layer: nn.Linear | StackedLinear, input: Tensor, *, last_only: bool) -> Tensor:  # noqa: A002 - as above
-    """Return what a layer makes of its input."""
-    stacked = isinstance(layer, StackedLinear)
-    product = Multiply.apply(input.transpose(0, 1) if stacked and input.dim() > 2 else input, layer.weight, last_only)
-    product = product.transpose(0, 1) if stacked else product
+def modules_of_unit(model: nn.Module, bounds: Bounds) -> set[nn.Module]:
+    """Return all modules of a unit."""
+    return {module for name in bounds.modules for module in model.get_submodule(name).modules()}
+
+
+def multiply(layer: nn.Linear | StackedLinear, x: Tensor, *, last_only: bool) -> Tensor:
+    """Return what a layer makes of x."""
+    if isinstance(layer, StackedLinear) and x.dim() == 2:  # one input for all networks
+        product = Multiply.apply(x, layer.weight.flatten(0, 1), last_only).unflatten(1, layer.weight.shape[:2])
+    elif isinstance(layer, StackedLinear):
+        product = Multiply.apply(x.transpose(0, 1), layer.weight, last_only).transpose(0, 1)
+    else:
+        product = Multiply.apply(x, layer.weight, last_only)
     return product if layer.bias is None else product + layer.bias
 
 

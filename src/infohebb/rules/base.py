@@ -195,8 +195,9 @@ def check_batch(inputs: Tensor, targets: Tensor, outputs: int) -> None:
 def check_range(targets: Tensor, outputs: int) -> None:
     """Raise LabelError for class indices on the CPU that are none of so many classes."""
     listed = targets.tolist() if len(targets) <= FEW else targets.aminmax()  # few are looked at faster one by one
-    low, high = int(min(listed)), int(max(listed))
+    low, high = min(listed), max(listed)
     if low < 0 or high >= outputs:
+        low, high = int(low), int(high)
         mend = "take y - y.min()" if high - low < outputs else f"it takes a network of {high - low + 1} outputs"
         raise LabelError(f"labels run from {low} to {high}, but the readout has classes 0 to {outputs - 1}; {mend}")
 
