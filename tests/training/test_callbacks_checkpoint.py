@@ -32,8 +32,8 @@ class Draws(Callback):
     def on_epoch_end(self, state):
         drawn.append((random.random(), numpy.random.rand()))
 
-def fitted(folder, x, y, model, rule, **rates):
-    learner = Learner(model, rule)
+def fitted(folder, x, y, model, rule, selection=None, **rates):
+    learner = Learner(model, rule, **(selection or {}))
     optimizer = torch.optim.SGD(learner.param_groups(**rates), momentum=0.9)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     loader = DataLoader(TensorDataset(x, y), 20, shuffle=True, generator=torch.Generator().manual_seed(4))
@@ -51,10 +51,31 @@ def leaky(seed):
     torch.manual_seed(seed)
     return LeakyMLP(8, 2, (6, 5), slots=4, steps=4)
 
+class Residual(torch.nn.Sequential):
+    def forward(self, x):
+        return x + torch.relu(super().forward(x))
+
+class ResNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.stem = nn.Sequential(nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 6, 3, padding=1), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            Residual(nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)) for _ in range(2))
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.fc(x.mean((2, 3)))
+
 RUNS = {  # the step at which it is killed, and what it does
     "KernelizedBottleneck": (8, lambda *given: fitted(
         *given, MLP(8, 2, (16, 16), norm="batch", divisive_norm={"groups": 4}, dropout=0.3), KernelizedBottleneck(),
         units=0.1, head=0.01)),
+    "FeedbackAlignment of a ResNet": (8, lambda *given: fitted(  # whose matrices are drawn by the rule
+        *given, ResNet(), FeedbackAlignment(), {"units": ["stem", "blocks.*"], "head": "fc"}, units=0.1, head=0.01)),
     "CorInfoMax": (8, lambda *given: fitted(  # whose inverse correlations are buffers, and which draws signs
         *given, CorInfoMaxNetwork(8, 2, (16,), entropy_gain=0.01), CorInfoMax(forgetting=0.99),
         forward=[0.1, 0.07], feedback=0.02)),
@@ -115,7 +136,7 @@ print("all", len(RUNS))
 def test_a_killed_training_ends_with_the_bits_of_one_that_was_not(python):
     answer = python(KILLED)
     assert answer.status == 0, answer.err
-    assert answer.out.endswith("all 6\n")
+    assert answer.out.endswith("all 7\n")
 
 
 class StoppedError(Exception):
