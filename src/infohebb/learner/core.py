@@ -20,6 +20,7 @@ from infohebb.learner.groups import Value, make_param_groups
 from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
 from infohebb.learner.neurons import check_elementwise
+from infohebb.learner.owners import OWNERS
 from infohebb.learner.plan import Plan, check_unchanged, modules_of, places_of
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
@@ -45,24 +46,6 @@ from infohebb.rules.contract import LearningRule, LocalRule, Step
 
 PER_MODULE = 8  # versions of a module's compiled code, one for each size of batch
 BOUND: weakref.WeakKeyDictionary[Optimizer, weakref.WeakSet[nn.Module]] = weakref.WeakKeyDictionary()
-
-
-class Owners:
-    """The model that each rule was given to last; `given` counts all that were, so that a change is seen at once."""
-
-    def __init__(self) -> None:
-        self.models: weakref.WeakKeyDictionary[LearningRule, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
-        self.given = 0
-
-    def give(self, rule: LearningRule, model: nn.Module) -> bool:
-        """Note that a rule is given to a model; return whether it was before."""
-        last = self.models.get(rule)
-        self.models[rule] = weakref.ref(model)
-        self.given += 1
-        return last is not None and last() is model
-
-
-OWNERS = Owners()
 
 
 def copied(learner: "Learner") -> "Learner":
