@@ -206,14 +206,15 @@ CHANGES_BETWEEN = (
 torch.manual_seed(1)
 x, y = torch.randn(8, 6), torch.arange(8) % 3
 
-def kept(model, rule, change, steps=6, dtype=None, **given):  # the same weights as of plain steps, whatever changes
+# Compiled steps leave the weights that plain ones do, whatever changes.
+def kept(model, rule, change, steps=6, dtype=None, options={"lr": 0.05, "momentum": 0.9}, **given):
     found = []
     for compiled in (False, True):
         torch.manual_seed(0)
         learner = Learner(copy.deepcopy(model), rule(), **given)
         if compiled:
             learner.compile(backend="aot_eager")
-        optimizer = torch.optim.SGD(learner.param_groups(), lr=0.05, momentum=0.9)
+        optimizer = torch.optim.SGD(learner.param_groups(), **options)
         step = learner.make_step(optimizer)
         for number in range(steps):
             if number == 3:
@@ -237,6 +238,33 @@ def without_momentum(learner, optimizer):
         each["momentum_buffer"].zero_()
     optimizer.load_state_dict(state)
 
+def momentum(learner, optimizer):
+    for group in optimizer.param_groups:
+        group["momentum"] = 0.9
+
+def fresh_buffers(learner, optimizer):
+    for state in optimizer.state.values():
+        state["momentum_buffer"] = torch.zeros_like(state["momentum_buffer"])
+
+def clear(learner, optimizer):
+    optimizer.state.clear()
+
+def other_activation(learner, optimizer):
+    learner.model.activation = torch.tanh
+
+def emptied(learner, optimizer):
+    learner.rule.layers[0]._buffers.clear()
+    learner.rule.layers[1]._buffers.clear()
+    learner.rule.remembered._buffers.clear()
+
+class Chooses(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unit, self.fc, self.activation = nn.Linear(6, 8), nn.Linear(8, 3), torch.relu
+
+    def forward(self, x):
+        return self.fc(self.activation(self.unit(x)))
+
 class Backwards(nn.Module):
     def __init__(self):
         super().__init__()
@@ -251,12 +279,58 @@ nothing = lambda learner, optimizer: None
 given_rows = 8
 kernelized = lambda: KernelizedBottleneck("gaussian")
 kept(MLP(6, 3, (8, 8), dropout=0.3), kernelized, without_dropout)
-kept(MLP(6, 3, (8, 8)), kernelized, without_momentum)
+for change in (without_momentum, fresh_buffers, clear):
+    kept(MLP(6, 3, (8, 8)), kernelized, change)
+kept(MLP(6, 3, (8, 8)), kernelized, momentum, options={"lr": 0.05})
+kept(Chooses(), kernelized, other_activation, units=["unit"], head="fc")
+kept(MLP(6, 3, (8, 8), norm="layer"), lambda: HSICMemory(memory="stale"), emptied, steps=24)
 kept(Backwards(), kernelized, nothing, units=["unit"], head=["fc", "norm"])
 kept(MLP(6, 3, (8, 8)), kernelized, nothing, dtype=torch.bfloat16)
 given_rows = 1
 normed = MLP(6, 3, (8, 8), divisive_norm={"groups": 2})
 kept(normed, KernelizedBottleneckOnline, nothing, dtype=torch.bfloat16)
+
+for rule, rows in ((KernelizedBottleneck, 8), (KernelizedBottleneckOnline, 1)):
+    learner = Learner(MLP(6, 3, (8, 8)), rule())
+    learner.compile(backend="aot_eager")
+    for number in range(6):
+        if number == 3:  # a mask of the gradient, which compiled code would not call: steps are plain from now on
+            weight = learner.model.layers[1].activity.linear.weight
+            weight.register_hook(lambda gradient: 0 * gradient)
+        learner.zero_grad()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            learner.backward(x[:rows], y[:rows])
+        assert any("has a hook on its gradient" in str(each.message) for each in caught) == (number == 3), caught
+        assert number < 3 or not weight.grad.any()
+
+for rule in (Backprop, LastLayer):  # inputs that were the targets once are not for ever
+    learner = Learner(MLP(6, 6, (8,)), rule())
+    learner.compile(backend="aot_eager")
+    for targets in (x, x, x, 2 * x):
+        learner.zero_grad()
+        loss = learner.backward(x, targets).loss
+        torch.testing.assert_close(loss, ((learner.model(x) - targets) ** 2).mean())
+
+learner = Learner(MLP(6, 3, (6, 6)), KernelizedBottleneck("cosine"))
+learner.compile(backend="aot_eager")
+weights = [layer.activity.linear.weight for layer in learner.model.layers]
+step = learner.make_step(torch.optim.SGD([weights[0]], lr=0.1, momentum=0.9))
+step(x, y)
+try:
+    step(x, y)
+except MismatchError as error:
+    assert "holds a gradient from before" in str(error), error
+else:
+    raise AssertionError("a weight that is never stepped sums its gradients")
+learner.zero_grad()
+learner.model.layers[1].activity.linear.weight = weights[0]
+try:
+    step(x, y)
+except MismatchError as error:
+    assert "is shared by" in str(error), error
+else:
+    raise AssertionError("a weight learns in two units")
 """
 )
 

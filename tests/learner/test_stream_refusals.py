@@ -85,7 +85,7 @@ def stacked(make=MLP):
 ON_MAPS = {"inputs": MAPS, "units": "3:5", "example": MAPS}
 REFUSED = {
     # the online rule: a unit is one Linear and an elementwise activation
-    "convolution": (lambda: learn_online(ConvNet((1, 2, 3), CLASSES, (4,), (), ()).double()), "0 Linear and a Conv2d"),
+    "convolution": (lambda: learn_online(ConvNet((1, 2, 3), CLASSES, (4,), (), ()).double()), "no Linear and a Conv2d"),
     "batch norm": (lambda: learn_online(plain(norm="batch")), "holds 1 Linear and a BatchNorm1d; it learns from"),
     "layer norm": (lambda: learn_online(plain(norm="layer")), "holds 1 Linear and a LayerNorm"),
     "norm without weights": (lambda: learn_online(sequential(nn.BatchNorm1d(8, affine=False))), "and a BatchNorm1d"),
@@ -111,6 +111,8 @@ REFUSED = {
     "batch norm of a window": (lambda: learn_window(plain(norm="batch")), "norm is a BatchNorm1d, which a current"),
     "dropout of a window": (lambda: learn_window(plain(dropout=0.1)), "dropout is a Dropout, which a current sample"),
     "torch's dropout": (lambda: learn_window(sequential(nn.Dropout(0.1))), "0.1 is a Dropout, which a current sample"),
+    "held, of another length": (lambda: hold_another_window(), "a window of 3 samples is held .* last one had 4: p"),
+    "sigma of a stream": (lambda: change_sigma(), r"sigma was 0\.5 when the Learner was made and is 1\.0: what is"),
     "window of one": (lambda: learn_window(plain(), samples=1), "a window of one sample remembers none"),
     "no outputs": (lambda: learn_window(sequential(nn.Tanh()), head=False), "needs the number of outputs: give"),
     "stale slots": (lambda: learn_window(plain(LeakyMLP), "stale"), r"memory 'stale' .* slots = 1, not 10"),
@@ -137,6 +139,19 @@ REFUSED = {
     "what stands for a Linear": (lambda: gives(pre=X[:1, :5]), r"0 is given pre \(1, 5\) and error \(1, 8\)"),
     "twice the same": (lambda: gives(times=2), "0 is given gradients twice in one step; give all of its rows at once"),
 }  # fmt: skip
+
+
+def hold_another_window():
+    learner = Learner(plain(), HSICMemory())
+    learner.backward(X[:4], LABELS[:4])
+    learner.zero_grad()
+    learner.backward(X[:3], LABELS[:3], onset=False)
+
+
+def change_sigma():
+    learner = Learner(plain(), online())
+    learner.rule.sigma = 1.0
+    learner.backward(X[:1], LABELS[:1])
 
 
 def weight_normed():

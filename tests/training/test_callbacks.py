@@ -9,11 +9,12 @@ import pytest
 import torch
 from fit_toys import arrays, learner, own_learner, same, sequential, weights
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
 
 import infohebb
 from infohebb.callbacks import Alignment, Callback, EarlyStopping, Monitor, Progress, Snapshots, TensorBoard
 from infohebb.data import DataSet, Split
-from infohebb.errors import MismatchError, UnknownNameError, UsageError, WrongTypeError
+from infohebb.errors import MismatchError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
 from infohebb.training.batches import Home, as_batches
 
 
@@ -184,7 +185,7 @@ def test_measuring_changes_no_bit_of_the_training(tmp_path, reference):
     x, _ = arrays()
     measuring = [
         Alignment(reference()),
-        Monitor(),
+        Monitor(lambda learner: {"norm": learner.model[0].weight.norm().item()}),
         Snapshots(activities=x),
         TensorBoard(tmp_path),
         EarlyStopping(9),
@@ -269,3 +270,29 @@ def test_the_bar_shows_epoch_and_accuracy_on_a_terminal_only(monkeypatch, capsys
 def test_wrong_settings_are_refused(make):
     with pytest.raises(WrongTypeError, match=r"=.*: give "):
         make()
+
+
+LOADER = DataLoader(TensorDataset(*arrays()), 10)
+MISFITS = {
+    "two references": (
+        {"callbacks": [Alignment(infohebb.Backprop()), Alignment(infohebb.LastLayer())]},
+        "two Alignments",
+    ),
+    "nothing to monitor": ({"callbacks": [Monitor()]}, "monitor of KernelizedBottleneck has no numbers .* give Mon"),
+    "size of batches": ({"train": LOADER, "batch": 7}, "batch=7, and the loader has batches of 10; leave batch out"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_would_be_ignored_or_mixed_is_refused(name):
+    options, words = MISFITS[name]
+    with pytest.raises(MismatchError, match=words):
+        infohebb.fit(learner(), **{"train": arrays(), "epochs": 1, **options})
+
+
+def test_a_setting_that_the_optimizer_does_not_have_is_refused():
+    one = learner()
+    optimizer = torch.optim.AdamW(one.param_groups(units={"lr": 1e-3, "weigth_decay": 0.1}))
+    for use in (one.make_step, lambda optimizer: infohebb.fit(one, arrays(), epochs=1, optimizer=optimizer)):
+        with pytest.raises(UnknownKeyError, match="AdamW has no setting 'weigth_decay'; did you mean 'weight_decay'"):
+            use(optimizer)

@@ -125,7 +125,7 @@ def test_uint8_images_become_numbers_of_the_models_type():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).double()
     one = infohebb.Learner(model, infohebb.Backprop())
     y = torch.arange(20) % 2
-    assert fit(one, (images, y))["samples"] == fit(one, DataLoader(TensorDataset(images, y), 10))["samples"] == [20]
+    assert fit(one, (images, y))["samples"] == fit(one, DataLoader(TensorDataset(images, y), 20))["samples"] == [20]
 
 
 def test_called_again_it_goes_on_in_a_new_order_at_the_rates_left():

@@ -296,14 +296,14 @@ def check_arguments(
 ) -> None:
     """Raise UnknownKeyError or WrongTypeError unless `options` fit the signature of `make`, or its part `only`."""
     parameters = {name: p for name, p in inspect.signature(make).parameters.items() if only is None or name in only}
+    parameters = {name: p for name, p in parameters.items() if p.kind in NAMED}
     for key in options:
         if key not in parameters:
             near = difflib.get_close_matches(key, parameters, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(parameters)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(parameters) or 'none'}"
             raise UnknownKeyError(f"unknown key {section}.{key}; {hint}")
     fields: dict[str, Any] = {
-        name: (p.annotation, ... if p.default is p.empty and p.kind in NAMED else p.default)
-        for name, p in parameters.items()
+        name: (p.annotation, ... if p.default is p.empty else p.default) for name, p in parameters.items()
     }
     strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
     try:

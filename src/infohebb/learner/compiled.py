@@ -6,11 +6,13 @@ No unit waits for another's error, so what a weight learns can be added to it wh
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
@@ -18,17 +20,19 @@ from infohebb.errors import MismatchError
 from infohebb.functional.dropout import mask_of
 from infohebb.learner.plan import Plan
 from infohebb.learner.refusals import check_inputs
+from infohebb.learner.senders import has_hooks
 from infohebb.learner.traced import Traced, TracedPass, UntraceableError
 from infohebb.learner.updates import UPDATES, has_state, parameters_of, states_of
 from infohebb.networks.plain import randomness
 from infohebb.networks.plain.dropout import Dropout
+from infohebb.networks.plain.layered import LayeredNetwork
 from infohebb.rules.base import check_range
 from infohebb.rules.contract import Step
 
 SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled code draws torch's own random numbers
 IN_ONE_PASS: dict[str, Any] = {"realize_reads_threshold": 16}  # what a weight is changed by is not stored before
 VERSIONS = 64  # of one step's code: sizes of batches, learning rates, modes, the first samples of a stream
-MAY_CHANGE = frozenset(  # conditions of torch.compile on what steps may find changed; modules and functions stay
+MAY_CHANGE = frozenset(  # conditions of torch.compile on what steps may find changed; our own functions stay
     [
         "TENSOR_MATCH",
         "EQUALS_MATCH",
@@ -47,6 +51,7 @@ MAY_CHANGE = frozenset(  # conditions of torch.compile on what steps may find ch
         "AUTOGRAD_SAVED_TENSORS_HOOKS",
     ]
 )
+OF_ATTRIBUTES = ("DICT_CONTAINS", "DICT_NOT_CONTAINS", "HASATTR", "CLOSURE_MATCH", "FUNCTION_MATCH", "BUILTIN_MATCH")
 
 
 class Dropped(NamedTuple):
@@ -76,22 +81,24 @@ class CompiledStep:
         self.plan, self.draws, self.cuda_graphs = plan, draws, cuda_graphs
         self.traced = Traced(plan)
         self._forwards = [(vars(module), forward) for module, forward in self.traced.forwards]
-        self._parameters = list(plan.model.parameters())
-        self._trained = [parameter.requires_grad for parameter in self._parameters]
+        self._parameters = [parameter for parameter in plan.model.parameters() if parameter.requires_grad]
         given = dict(options)
-        settings = {"guard_filter_fn": guards_to_keep}
+        settings: dict[str, Any] = {"guard_filter_fn": partial(guards_to_keep, places=places_of_users(plan))}
         if given.get("backend", "inductor") == "inductor":
             settings |= {**SAME_DRAWS, **(IN_ONE_PASS if optimizer is not None else {})}
             settings |= {"triton.cudagraphs": True} if cuda_graphs else {}
         settings |= given.pop("options", {})
-        given = {"dynamic": False, "isolate_recompiles": True, **given, "options": settings}
+        given = {"dynamic": False, "isolate_recompiles": True, "recompile_limit": VERSIONS, **given}
+        given["options"] = settings
         self.code = torch.compile(self._step, fullgraph=True, **given)
         self._update = None if optimizer is None else Update(optimizer)
 
     def is_valid(self) -> bool:
-        """Whether the same parameters are trained, by the same state of the optimizer, as when it was made."""
-        trained = [parameter.requires_grad for parameter in self._parameters] == self._trained
-        return trained and (self._update is None or self._update.is_valid())
+        """Whether the optimizer has the groups and the state that it had when this was made, and gradients no hooks."""
+        for parameter in self._parameters:
+            if has_hooks(parameter):
+                return False
+        return self._update is None or self._update.is_valid()
 
     def __call__(self, inputs: Any, targets: Tensor, *, onset: bool) -> Step:
         """Take one step.  Raises TorchDynamoException for what torch.compile cannot follow."""
@@ -105,8 +112,7 @@ class CompiledStep:
             try:
                 found = self.code(inputs, targets, onset, masks)
             except (TorchDynamoException, FailOnRecompileLimitHit):  # a version that has not been traced yet
-                settings = {"trace_autograd_ops": True, "recompile_limit": VERSIONS}
-                with torch._dynamo.config.patch(**settings), warnings.catch_warnings():
+                with torch._dynamo.config.patch(trace_autograd_ops=True), warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of functions that it traces
                     found = self.code(inputs, targets, onset, masks)
         finally:
@@ -149,16 +155,19 @@ class Update:
     """The step of an optimizer that has all its state, as torch.compile can follow it; leaves no gradient behind."""
 
     def __init__(self, optimizer: Optimizer):
-        self.optimizer, self.state, self.groups = optimizer, optimizer.state, list(optimizer.param_groups)
+        self.optimizer, self.groups = optimizer, list(optimizer.param_groups)
         self.parameters = parameters_of(optimizer)
         self.function = UPDATES[type(optimizer)]
         self.tables = [(table, table["params"], states_of(optimizer, table)) for table in optimizer.param_groups]
+        self._states = list(optimizer.state.values())
+        self._momenta = [(table, table.get("momentum")) for table in self.groups]
 
     def is_valid(self) -> bool:
-        """Whether the optimizer has the state and the groups that it had: `load_state_dict` makes others."""
-        now = self.optimizer.param_groups
+        """Whether the optimizer has the groups, and keeps the states, that it had: `load_state_dict` makes others."""
+        now, state = self.optimizer.param_groups, self.optimizer.state
         same = len(now) == len(self.groups) and all(map(operator.is_, now, self.groups))
-        return same and self.optimizer.state is self.state
+        kept = same and len(state) == len(self._states) and all(map(operator.is_, state.values(), self._states))
+        return kept and all(table.get("momentum") == momentum for table, momentum in self._momenta)
 
     def __call__(self) -> None:
         """Step by the gradients that are there."""
@@ -170,9 +179,29 @@ class Update:
             parameter.grad = None
 
 
-def guards_to_keep(entries: Sequence[Any]) -> list[bool]:
+def guards_to_keep(entries: Sequence[Any], *, places: Sequence[str]) -> list[bool]:
     """Return which of torch.compile's conditions are looked at in each step: those that may change."""
-    return [entry.guard_type in MAY_CHANGE for entry in entries]
+    return [entry.guard_type in MAY_CHANGE or is_of_users(entry.guard_type, entry.name, places) for entry in entries]
+
+
+def is_of_users(kind: str, name: str, places: Sequence[str]) -> bool:
+    """Whether a condition is on what a user may change between steps.
+
+    That is whether two inputs are the same tensor, which tensors a rule keeps, and the attributes of what is at the
+    `places` of users' own code.
+    """
+    if kind == "DUPLICATE_INPUT":
+        return name.startswith("args")
+    if kind in ("DICT_CONTAINS", "DICT_NOT_CONTAINS") and ".plan.rule" in name and "_buffers" in name:
+        return True
+    return kind in OF_ATTRIBUTES and any(place in name for place in places)
+
+
+def places_of_users(plan: Plan) -> list[str]:
+    """Return where a traced step has a model or a rule that is not of this library."""
+    of_users = {"model": not isinstance(plan.model, LayeredNetwork)}
+    of_users["rule"] = not type(plan.rule).__module__.startswith("infohebb.")
+    return [f".plan.{name}" for name, own in of_users.items() if own]
 
 
 def owned(found: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -187,6 +216,13 @@ def can_join(optimizer: Optimizer) -> bool:
     on_cpu = all(parameter.device.type == "cpu" for parameter in parameters_of(optimizer))
     hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     return on_cpu and not hooked and type(optimizer) in UPDATES
+
+
+def is_ready(plan: Plan, optimizer: Optimizer) -> bool:
+    """Whether an optimizer has all its state, and steps all that learns."""
+    stepped = {id(parameter) for parameter in parameters_of(optimizer)}
+    learns = [p for module in (plan.model, plan.rule) for p in module.parameters() if p.requires_grad]
+    return has_state(optimizer) and all(id(parameter) in stepped for parameter in learns)
 
 
 class Watched:
@@ -252,15 +288,17 @@ class Compilation:
     def take(
         self, plan: Plan, optimizer: Optimizer | None, inputs: Any, targets: Tensor, *, onset: bool
     ) -> Step | None:
-        """Take a step as one graph; None, with a warning, if torch.compile cannot follow it."""
+        """Take a step as one graph; None if the optimizer is not ready or, with a warning, if torch cannot follow."""
         assert self.draws is not None
         compiled = self._steps.get(optimizer)
         try:
             if compiled is None or not compiled.is_valid():
+                if optimizer is not None and not is_ready(plan, optimizer):
+                    return None
                 compiled = CompiledStep(plan, optimizer, self.draws, self.options, cuda_graphs=self.cuda_graphs)
                 self._steps[optimizer] = compiled
             return compiled(inputs, targets, onset=onset)
-        except (TorchDynamoException, FailOnRecompileLimitHit, UntraceableError) as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit, GuardOnDataDependentSymNode, UntraceableError) as error:
             not_compiled(type(plan.rule).__name__, error)
             self.failed = True
             return None
@@ -284,26 +322,24 @@ class Compilation:
 class StepWithOptimizer:
     """Clears gradients, lets a learner learn, and steps an optimizer; with `join`, all that in one graph.
 
-    Until the optimizer has state for all that it steps, the steps are the plain ones.
+    While the optimizer lacks state or a parameter that learns, the steps are the plain ones.
     """
 
     def __init__(self, backward: Callable[..., Step], optimizer: Optimizer, join: Callable[..., Step] | None):
         self.backward, self.optimizer, self.join = backward, optimizer, join
-        self.parameters = parameters_of(optimizer)
-        self.has_state = self.in_one_graph = False
+        self.in_one_graph = False
 
     def __call__(self, inputs: Any, targets: Tensor, *, onset: bool = True) -> Step:
         """Take one step; `in_one_graph` tells afterwards whether it left no gradients behind."""
         self.in_one_graph = True
-        self.has_state = self.has_state or (self.join is not None and has_state(self.optimizer))
-        if self.join is None or not self.has_state:
+        if self.join is None:
             return self.apart(inputs, targets, onset=onset)
         return self.join(self.apart, self.optimizer, inputs, targets, onset=onset)
 
     def apart(self, inputs: Any, targets: Tensor, *, onset: bool) -> Step:
         """Take one step, the optimizer's after what is learned."""
         self.in_one_graph = False
-        for parameter in self.parameters:
+        for parameter in parameters_of(self.optimizer):
             parameter.grad = None
         step = self.backward(inputs, targets, onset=onset)
         self.optimizer.step()
@@ -313,6 +349,8 @@ class StepWithOptimizer:
 def not_compiled(rule: str, error: Exception) -> None:
     """Warn that a step is not one graph, and why."""
     reason = " ".join(str(error).split())[:160]
+    if isinstance(error, FailOnRecompileLimitHit):
+        reason = f"{VERSIONS} versions were made, as where a rate or a size of batches is another in each step"
     warnings.warn(
         f"the step of {rule} cannot be compiled as one graph ({reason}); each unit is compiled by itself", stacklevel=4
     )

@@ -21,20 +21,30 @@ from infohebb.learner.inspection import activities_of, logits_of
 from infohebb.learner.layers import channels_of
 from infohebb.learner.neurons import check_elementwise
 from infohebb.learner.owners import OWNERS
-from infohebb.learner.plan import Plan, check_unchanged, modules_of, places_of
+from infohebb.learner.plan import (
+    Plan,
+    check_unchanged,
+    has_same_parameters,
+    modules_of,
+    parameters_in,
+    places_of,
+)
 from infohebb.learner.probing import observe
 from infohebb.learner.records import LayerRecord, record_step
 from infohebb.learner.refusals import (
     check_choice,
     check_exchange,
+    check_holds,
     check_inputs,
     check_left_out,
     check_model,
     check_network,
     check_no_gradients,
     check_onset,
+    check_optimizer,
     check_rule_type,
     check_scale,
+    check_settings_known,
 )
 from infohebb.learner.selection import Head, Units, as_expression, select
 from infohebb.learner.selection_checks import check_parameters
@@ -201,7 +211,7 @@ class Learner(nn.Module):
         self._check_bound()
         self._check_owner()
         self._plan.compiled = {} if self._compilation is None else self._compilation.forwards(self._plan)
-        if not self._checked:
+        if not self._is_checked():
             check_parameters(self.model, self._plan.selection, everything=self.rule.needs_units)
         check = sender.keeps_graphs or not self._checked
         walk = Pass(self._plan, inputs, len(targets), sender, check=check, onset=onset)
@@ -209,8 +219,15 @@ class Learner(nn.Module):
             raise MismatchError("there is nothing to learn: every parameter is frozen; use requires_grad_()")
         with self._room_for_code():
             step = self.rule.backward(walk, rows, targets)
-        self._checked = True
+        if not self._checked:
+            self._plan.parameters, self._checked = parameters_in(self.model), True
         return step
+
+    def _is_checked(self) -> bool:
+        """Whether a step has been checked as a whole, with the parameters that the model has now."""
+        if self._checked and not has_same_parameters(self._plan):
+            self._checked = False
+        return self._checked
 
     def param_groups(self, **values: Value) -> list[dict[str, Any]]:
         """Return parameter groups for any torch optimizer, by role: `units`, `head` and `rule` (what the rule owns).
@@ -228,6 +245,7 @@ class Learner(nn.Module):
 
         Rules that need it refuse to run without; for all others it changes nothing. Bound again it stays bound once.
         """
+        check_optimizer(optimizer)
         learners = BOUND.setdefault(optimizer, weakref.WeakSet())
         if self.rule.changes_gradients and self not in learners:
             learners.add(self)
@@ -300,9 +318,12 @@ class Learner(nn.Module):
         """Return a function of (inputs, targets, onset=True) that clears gradients, learns and steps the optimizer.
 
         Of a compiled learner it is one graph, optimizer included, for torch's SGD, Adam and AdamW on the CPU; such a
-        step calls no hooks of the optimizer and leaves no gradient behind.
+        step calls no hooks of the optimizer and leaves no gradient behind. Raises MismatchError for an optimizer that
+        holds no parameter of the learner, UnknownKeyError for a setting of `param_groups` that it does not have.
         """
         self.bind(optimizer)
+        check_holds(optimizer, self.parameters())
+        check_settings_known(optimizer)
         joined = self._compilation is not None and self.rule.traceable and can_join(optimizer)
         return StepWithOptimizer(self.backward, optimizer, self._take_compiled if joined else None)
 
@@ -325,7 +346,7 @@ class Learner(nn.Module):
         """Take a step as one graph, with the optimizer's if one is given; where that cannot be, by `apart`."""
         compilation = self._compilation
         assert compilation is not None
-        if not compilation.is_whole(self._plan) or not self._checked:
+        if not self._is_checked() or not compilation.is_whole(self._plan):
             return compilation.watch(self.model, partial(apart, inputs, targets, onset=onset))
         check_unchanged(self._plan)
         compilation.check(self._plan, inputs, targets)

@@ -38,7 +38,8 @@ def linear_of(model: nn.Module, bounds: Bounds) -> str:
     rest = [module for name, module in inside if name not in linear]
     others = [type(m).__name__ for m in rest if isinstance(m, NORMS) or [*m.parameters(recurse=False)]]
     if len(linear) != 1 or others:
-        holds = f"{len(linear)} Linear" + "".join(f" and a {other}" for other in others[:2])
+        count = f"{len(linear) or 'no'} Linear"
+        holds = count + "".join(f" and a {other}" for other in others[:2])
         raise MismatchError(f"unit {bounds.unit.name} holds {holds}; {WANTED}")
     return linear[0]
 

@@ -32,6 +32,7 @@ class Plan:
     linear: Mapping[str, str] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)  # where units and head begin and end, by name
     places: list[tuple[dict[str, nn.Module | None], str, nn.Module]] = field(default_factory=list)
+    parameters: list[tuple[dict[str, Any], str, nn.Parameter, bool]] = field(default_factory=list)
 
 
 def modules_of(plan: Plan) -> dict[str, nn.Module]:
@@ -65,6 +66,24 @@ def check_unchanged(plan: Plan) -> None:
             raise MismatchError(
                 f"{name} is another module than when the Learner was made; make a new Learner of the changed model"
             )
+
+
+def parameters_in(model: nn.Module) -> list[tuple[dict[str, Any], str, nn.Parameter, bool]]:
+    """Return each parameter: the parameters of its module, its name there, itself, and whether it is trained."""
+    return [
+        (module._parameters, name, parameter, parameter.requires_grad)
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+    ]
+
+
+def has_same_parameters(plan: Plan) -> bool:
+    """Whether the model's parameters are those that were checked, and the same of them are trained."""
+    for kept, name, parameter, trained in plan.parameters:  # at each step, so it is to be fast
+        if kept.get(name) is not parameter or parameter.requires_grad != trained:
+            return False
+    return True
 
 
 def follows_frozen_units(rule: LearningRule) -> bool:

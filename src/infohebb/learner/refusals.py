@@ -1,16 +1,19 @@
 """What a learner refuses by name before anything is computed."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn import Parameter
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from infohebb.errors import EmptyBatchError, LabelError, MismatchError, is_number
+from infohebb.errors import EmptyBatchError, LabelError, MismatchError, UnknownKeyError, is_number
 from infohebb.learner.borders import is_autocast_on
 from infohebb.learner.bounds import trainable
 from infohebb.learner.plan import Plan, stacked_in
@@ -18,6 +21,9 @@ from infohebb.networks import Settling
 from infohebb.networks.plain import LeakyIntegrator
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
+
+OF_SCHEDULERS = {"params", "role", "param_names", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
+OF_SCHEDULERS |= {"swa_lr"}
 
 
 def check_rule_type(rule: object) -> None:
@@ -66,6 +72,31 @@ def check_exchange(model: nn.Module, before: LearningRule, after: LearningRule) 
             f"one of {type(before).__name__} and {type(after).__name__} trains units, the other a network as a whole; "
             "make a new Learner"
         )
+
+
+def check_optimizer(optimizer: object) -> None:
+    """Raise MismatchError for what is no torch optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise MismatchError(
+            f"{optimizer!r} is no torch optimizer; give one, such as torch.optim.SGD(learner.param_groups(), lr=0.1)"
+        )
+
+
+def check_settings_known(optimizer: Optimizer) -> None:
+    """Raise UnknownKeyError for a setting in a group of `param_groups` that the optimizer does not have."""
+    for group in optimizer.param_groups:
+        unknown = sorted(set(group) - set(optimizer.defaults) - OF_SCHEDULERS) if "role" in group else []
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], optimizer.defaults, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(optimizer.defaults)}"
+            raise UnknownKeyError(f"{type(optimizer).__name__} has no setting {unknown[0]!r}; {hint}")
+
+
+def check_holds(optimizer: Optimizer, parameters: Iterable[Parameter]) -> None:
+    """Raise MismatchError for an optimizer that steps none of the parameters."""
+    stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if stepped.isdisjoint(map(id, parameters)):
+        raise MismatchError("the optimizer holds no parameter of this learner; make it of learner.param_groups()")
 
 
 def check_onset(rule: LearningRule, onset: object) -> None:

@@ -83,6 +83,10 @@ class Immediate:
         """Add a gradient."""
         del value
         gradient = self._scaled(gradient).to(parameter.dtype)
+        if has_hooks(parameter):
+            with torch.enable_grad():
+                torch.autograd.backward(parameter.view_as(parameter), gradient)
+            return
         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
     def see(self, layer: str, given: Given) -> None:
@@ -92,6 +96,11 @@ class Immediate:
         if isinstance(self.scale, GradScaler):
             return self.scale.scale(error)
         return error if isinstance(self.scale, float) and self.scale == 1.0 else error * self.scale
+
+
+def has_hooks(parameter: Parameter) -> bool:
+    """Whether a parameter has hooks on its gradient."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)  # pyright: ignore
 
 
 class Inject(torch.autograd.Function):

@@ -17,6 +17,7 @@ from infohebb.learner.borders import check_activity, check_logits, seen_by_rule,
 from infohebb.learner.bounds import Bounds, trainable
 from infohebb.learner.neurons import check_product, layer_gradients
 from infohebb.learner.plan import Plan, call, follows_frozen_units, stacked_in
+from infohebb.learner.senders import has_hooks
 from infohebb.networks.plain.divisive_norm import DivisiveNorm
 from infohebb.networks.plain.dropout import Dropout
 from infohebb.networks.plain.layers import Layer
@@ -56,6 +57,7 @@ class Traced:
         if self.linear and not all(self.parameters):
             raise UntraceableError("a unit is frozen, whose synapses the rule follows")
         check_numbers(plan)
+        check_hooks(plan)
         self.walk: TracedPass | None = None
         self.forwards: list[tuple[nn.Module, Forward]] = []
         self._replace_products()
@@ -374,6 +376,13 @@ def check_numbers(plan: Plan) -> None:
             raise UntraceableError(
                 f"torch.compile loses changes of single float64 numbers, such as {name}; take float32"
             )
+
+
+def check_hooks(plan: Plan) -> None:
+    """Raise UntraceableError for a parameter with a hook on its gradient, which compiled code would not call."""
+    for name, parameter in [*plan.model.named_parameters(), *plan.rule.named_parameters()]:
+        if has_hooks(parameter):
+            raise UntraceableError(f"{name} has a hook on its gradient")
 
 
 def fill(parameters: Sequence[Parameter], output: Tensor, error: Tensor) -> None:

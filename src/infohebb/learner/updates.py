@@ -48,7 +48,7 @@ def parameters_of(optimizer: Optimizer) -> list[Parameter]:
 
 def states_of(optimizer: Optimizer, table: Mapping[str, Any]) -> list[State]:
     """Return what the optimizer keeps for each parameter of one of its groups."""
-    return [dict(optimizer.state[parameter]) for parameter in table["params"]]
+    return [optimizer.state.get(parameter) or {} for parameter in table["params"]]
 
 
 def has_state(optimizer: Optimizer) -> bool:

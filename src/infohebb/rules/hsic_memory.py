@@ -254,6 +254,11 @@ class HSICMemory(LocalRule, LayeredRule):
         """Let each unit learn from the window's last sample, and the head from all of them."""
         capacity, onset, stale = len(targets), walk.onset, self.memory == "stale"
         check_window_length(capacity)
+        if not onset and self._held is not None and self._held.capacity != capacity:
+            raise MismatchError(
+                f"a window of {capacity} samples is held with onset=False, and the last one had {self._held.capacity}: "
+                "present the same window, or give onset=True"
+            )
         if self.source == "reservoir":
             self._check_window(inputs, targets)
             self._check_features(inputs)

@@ -137,6 +137,7 @@ SIGNALS: dict[str, Callable[[Synapses, Heard, Cells], Signals]] = {
     "trace": trace,
     "eligibility": eligibility,
 }
+SETTLED = ("form", "sigma", "gamma", "groups_per_block", "power", "delta")  # settings that stay once a Learner is made
 WITH_TRACES = ("mean_activity", "trace")
 STREAMED = ("label", "same", "average", "stimuli", "before", "pre", "own", "factor", "change")  # buffers of a stream
 
@@ -180,6 +181,7 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
         self.teaching: TeachingCell | None = None
         self.synapses = nn.ModuleList()
         self._kept_for: tuple[Any, ...] | None = None
+        self._settled: dict[str, Any] | None = None  # settings that what is kept was made for
         self._stimuli: int | None = 0  # so far, up to 2: known without waiting for a device
 
     def attach(self, network: Layered) -> None:
@@ -224,6 +226,7 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
             self._check_grouped(unit.name, grouped=self.grouping(unit) is not None)
         groupings = [self.grouping(unit) for unit in units]
         kept_for = [(unit.name, *weight.shape) for unit, weight in zip(units, weights, strict=True)]
+        self._settled = {name: getattr(self, name) for name in SETTLED}
         settings = (str(self.form), self.sigma, self.gamma, groupings, kept_for, classes)
         if settings != self._kept_for:
             self._kept_for = settings
@@ -233,10 +236,20 @@ class KernelizedBottleneckOnline(contract.LearningRule, GroupedRule):
         """Return `norm` with the rule's own groups, power and delta; None for groups of which it learns nothing."""
         return GroupedRule.fitting_norm(self, norm)
 
+    def _check_settled(self) -> None:
+        """Raise MismatchError for a setting that is another than when the stream began."""
+        for name, value in (self._settled or {}).items():
+            if getattr(self, name) != value:
+                raise MismatchError(
+                    f"{name} was {value!r} when the Learner was made and is {getattr(self, name)!r}: what is kept of "
+                    "the stream is of the former; make a new rule and a new Learner"
+                )
+
     @torch.no_grad()
     def backward(self, walk: Walk, inputs: Tensor, targets: Targets) -> Step:
         """Let each unit learn from one stimulus and what it kept of the stream; then the head."""
         self._check_single(inputs, targets)
+        self._check_settled()
         time = self._begin(targets[0], walk.onset)
 
         def learn(unit: Unit, neurons: Neurons) -> Tensor | None:

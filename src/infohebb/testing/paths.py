@@ -27,6 +27,8 @@ def import_rule(path: str) -> type[LearningRule] | type[contract.LearningRule]:
             f"{module} cannot be imported: {type(error).__name__}: {words}; mend the module so that importing it "
             "only defines the rule"
         ) from error
+    if found is None:
+        raise UnknownNameError(f"{module} has no {name}; give the name of a class that is in it")
     if not (isinstance(found, type) and issubclass(found, (LearningRule, contract.LearningRule))):
         raise UsageError(f"{path} is no class derived from infohebb.LearningRule or infohebb.LocalRule")
     return found

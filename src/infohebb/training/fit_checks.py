@@ -26,7 +26,8 @@ from infohebb.errors import (
     unknown_name,
 )
 from infohebb.learner import Learner
-from infohebb.training.batches import ArrayBatches, Batches
+from infohebb.learner.refusals import check_settings_known
+from infohebb.training.batches import ArrayBatches, Batches, is_loader
 from infohebb.training.callbacks.base import AtEpochEnd, Callback, State
 from infohebb.training.optimizers import check_step
 from infohebb.training.statistics import Statistics
@@ -76,6 +77,14 @@ def parameters_to_train(learner: Learner) -> dict[str, Parameter]:
     return {name: parameter for name, parameter in learner.named_parameters() if id(parameter) in chosen}
 
 
+def check_loader_size(train: Any, validation: Any, batch: int | None) -> None:
+    """Raise MismatchError for another size of batches than a DataLoader's, where there are no arrays that it is for."""
+    given = [data for data in (train, validation) if data is not None]
+    size = getattr(train, "batch_size", None)
+    if batch is not None and size not in (None, batch) and all(map(is_loader, given)):
+        raise MismatchError(f"batch={batch}, and the loader has batches of {size}; leave batch out")
+
+
 def choose_optimizer(learner: Learner, optimizer: Any, scheduler: Any) -> Optimizer:
     """Return the optimizer given, else that of the scheduler, else AdamW with the rates of `RATES`, no weight decay.
 
@@ -93,6 +102,7 @@ def choose_optimizer(learner: Learner, optimizer: Any, scheduler: Any) -> Optimi
             f"optimizer={optimizer!r}: give a torch optimizer, such as torch.optim.Adam(learner.param_groups())"
         )
     check_step(type(optimizer))
+    check_settings_known(optimizer)
     check_held(learner, optimizer)
     return optimizer
 

@@ -22,6 +22,7 @@ from infohebb.training.fit_checks import (
     as_callbacks,
     check_arguments,
     check_finite,
+    check_loader_size,
     check_scheduler,
     check_several_classes,
     choose_optimizer,
@@ -120,6 +121,7 @@ def fit(  # noqa: PLR0913  (the public face: each setting by its name)
     home = Home(*home_of(learner.model), learner.classes)
     sampling = SamplingConfig.of_rule(learner.rule, order, order_seed, epoch_samples, steps_per_sample)
     size = batch_size(learner.rule, batch, sampling.steps_per_sample, loader=is_loader(train))
+    check_loader_size(train, validation, batch)
     batches = as_batches(train, size, home, unpack=unpack, sampling=sampling)
     check_several_classes(batches)
     held_out = None

@@ -181,6 +181,8 @@ def train(  # noqa: PLR0913  (the public face: each setting by its name)
     """
     given = locals()
     if hold is not None:
+        if steps_per_sample != 1:
+            raise WrongTypeError("training gives hold and steps_per_sample; leave out hold")
         warn("hold", "steps_per_sample")
         given["steps_per_sample"] = hold
     check_settings(given)
@@ -273,7 +275,9 @@ def check_presentation(rule: LearningRule, batch: int, hold: int) -> bool:
     name = type(rule).__name__
     if rule.consumes == "batch":
         if hold != 1:
-            raise MismatchError(f"hold = {hold}: {name} learns from batches, which are not held; leave it at 1")
+            raise MismatchError(
+                f"steps_per_sample = {hold}: {name} learns from batches, which are not held; leave it at 1"
+            )
         return False
     if rule.consumes != "window" and batch != 1:
         raise MismatchError(f"{name} learns from one sample at a time: give batch = 1, not {batch}")

@@ -34,7 +34,8 @@ class Alignment(Callback):
         every: number of epochs between measurements. Default: 1.
 
     Raises:
-        MismatchError: for a reference that is no rule or does not fit the model, and for a loader without `batch`.
+        MismatchError: for a reference that is no rule or does not fit the model, for a loader without `batch`, and for
+            two of them in one fit, whose numbers could not be told apart.
         WrongTypeError: for a wrong `every`.
     """
 
@@ -47,6 +48,8 @@ class Alignment(Callback):
 
     def on_fit_start(self, state: State) -> None:
         """Set the batch apart, and measure before learning."""
+        if sum(isinstance(callback, Alignment) for callback in state.callbacks) > 1:
+            raise MismatchError("two Alignments in one fit: both would write history['alignment']; give one of them")
         self._batch = chosen_batch(self.batch, state)
         with_reference(state.learner, self.reference)  # whether it fits
         if state.epoch == 0:

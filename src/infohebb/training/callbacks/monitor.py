@@ -29,8 +29,9 @@ class Monitor(Callback):
         every: number of epochs between measurements. Default: 1.
 
     Raises:
-        MismatchError: for a loader without `batch`, and for a name that two Monitors give. WrongTypeError: for a wrong
-        `every`, a function that is none, and one that returns anything but numbers by name.
+        MismatchError: for a loader without `batch`, for a rule that has nothing to monitor, and for a name that two
+        Monitors give. WrongTypeError: for a wrong `every`, a function that is none, and one that returns anything but
+        numbers by name.
 
         Monitor(lambda learner: {"norm": learner.model.fc.weight.norm().item()})
     """
@@ -68,6 +69,8 @@ class Monitor(Callback):
         who = f"Monitor: the monitor of {type(state.learner.rule).__name__}"
         who = who if self.function is None else "Monitor: function"
         check_numbers(who, found)
+        if self.function is None and not found:
+            raise MismatchError(f"{who} has no numbers for this network; give Monitor a function, or leave it out")
         self._names |= set(found)
         for other in state.callbacks:
             both = self._names & other._names if isinstance(other, Monitor) and other is not self else ()
