@@ -124,11 +124,10 @@ def test_configurations_of_the_online_rule_keep_the_contract(options):
     assert [str(check) for check in checks if check.broken] == []
     refused = {check.network for check in checks if check.promise.startswith("refused")}
     normalised = {"divisive norm", "dropout"} if options.get("form") == "mean_activity" else set()
-    assert {name for name in refused if "conv" not in name} == {
-        "residual",
-        "layer norm",
-        "batch norm, biases",
-    } | normalised
+    of_blocks = {"residual", "layer norm", "batch norm, biases"} | normalised
+    of_modules = {"residual", "sequence", "MLP, layer norm"} | {f"MLP, {name}" for name in normalised}
+    wanted = of_blocks | {f"learner: {name}" for name in of_modules}
+    assert {name for name in refused if "conv" not in name} == wanted
 
 
 MEMORIES = [
@@ -219,7 +218,9 @@ def test_rules_are_imported_by_module_and_class():
             import_rule(path)
     with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
         import_rule("no_such_module:Rule")
-    for name in ("Nothing", NoRule.__name__, "BROKEN"):
+    with pytest.raises(UnknownNameError, match=r"rules\.broken_rules has no Nothing; give the name of a class"):
+        import_rule("rules.broken_rules:Nothing")
+    for name in (NoRule.__name__, "BROKEN"):
         with pytest.raises(UsageError, match=r"no class derived from infohebb.LearningRule"):
             import_rule(f"rules.broken_rules:{name}")
 

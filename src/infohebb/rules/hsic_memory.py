@@ -186,10 +186,14 @@ class HSICMemory(LocalRule, LayeredRule):
             self.layers, self._pretrained = nn.ModuleList(Remembered() for _ in units), None
             return
         for unit in units:
-            if unit.shape is None or len(unit.shape) != 1:
+            if unit.shape is None:
+                raise MismatchError(
+                    f"source 'reservoir' needs the shape of unit {unit.name}'s activity; give Learner(..., example=x)"
+                )
+            if len(unit.shape) != 1:
                 raise MismatchError(
                     f"source 'reservoir' takes units of rows of numbers, and unit {unit.name} has activities of "
-                    f"{unit.shape}; give Learner(..., example=x) if they are unknown"
+                    f"{unit.shape}"
                 )
         if self._first is None:
             raise MismatchError("source 'reservoir' takes networks whose first layer is an nn.Linear")
