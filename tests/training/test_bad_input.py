@@ -259,3 +259,5 @@ def test_readout_was_all_parameters_for_rules_with_an_error_from_above():
 def test_hold_warns_and_is_steps_per_sample():
     with pytest.warns(FutureWarning, match="^hold is now steps_per_sample; the old name goes in version 0.3$"):
         refused(MismatchError, "steps_per_sample=2: KernelizedBottleneck learns from batches", lambda: train(hold=2))
+    both = "training gives hold and steps_per_sample; leave out hold"
+    refused(WrongTypeError, both, lambda: train(hold=2, steps_per_sample=3))

@@ -296,3 +296,8 @@ def test_a_setting_that_the_optimizer_does_not_have_is_refused():
     for use in (one.make_step, lambda optimizer: infohebb.fit(one, arrays(), epochs=1, optimizer=optimizer)):
         with pytest.raises(UnknownKeyError, match="AdamW has no setting 'weigth_decay'; did you mean 'weight_decay'"):
             use(optimizer)
+
+
+def test_an_optimizer_of_another_model_makes_no_step():
+    with pytest.raises(MismatchError, match="holds no parameter of this learner"):
+        learner().make_step(torch.optim.SGD(sequential().parameters(), lr=0.1))
