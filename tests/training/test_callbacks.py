@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import infohebb
 from infohebb.callbacks import Alignment, Callback, EarlyStopping, Monitor, Progress, Snapshots, TensorBoard
 from infohebb.data import DataSet, Split
-from infohebb.errors import MismatchError, UnknownKeyError, UnknownNameError, UsageError, WrongTypeError
+from infohebb.errors import MismatchError, UnknownNameError, UsageError, WrongTypeError
 from infohebb.training.batches import Home, as_batches
 
 
@@ -294,7 +294,7 @@ def test_a_setting_that_the_optimizer_does_not_have_is_refused():
     one = learner()
     optimizer = torch.optim.AdamW(one.param_groups(units={"lr": 1e-3, "weigth_decay": 0.1}))
     for use in (one.make_step, lambda optimizer: infohebb.fit(one, arrays(), epochs=1, optimizer=optimizer)):
-        with pytest.raises(UnknownKeyError, match="AdamW has no setting 'weigth_decay'; did you mean 'weight_decay'"):
+        with pytest.raises(UnknownNameError, match="setting of AdamW 'weigth_decay'; did you mean 'weight_decay'"):
             use(optimizer)
 
 

@@ -319,7 +319,7 @@ class Learner(nn.Module):
 
         Of a compiled learner it is one graph, optimizer included, for torch's SGD, Adam and AdamW on the CPU; such a
         step calls no hooks of the optimizer and leaves no gradient behind. Raises MismatchError for an optimizer that
-        holds no parameter of the learner, UnknownKeyError for a setting of `param_groups` that it does not have.
+        holds no parameter of the learner, UnknownNameError for a setting of `param_groups` that it does not have.
         """
         self.bind(optimizer)
         check_holds(optimizer, self.parameters())

@@ -1,6 +1,5 @@
 """What a learner refuses by name before anything is computed."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from infohebb.errors import EmptyBatchError, LabelError, MismatchError, UnknownKeyError, is_number
+from infohebb.errors import EmptyBatchError, LabelError, MismatchError, is_number, unknown_name
 from infohebb.learner.borders import is_autocast_on
 from infohebb.learner.bounds import trainable
 from infohebb.learner.plan import Plan, stacked_in
@@ -22,8 +21,8 @@ from infohebb.networks.plain import LeakyIntegrator
 from infohebb.rules.base import check_batch
 from infohebb.rules.contract import LearningRule
 
-OF_SCHEDULERS = {"params", "role", "param_names", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
-OF_SCHEDULERS |= {"swa_lr"}
+BESIDE_SETTINGS = {"params", "role", "param_names"}  # in an optimizer's groups; the rest is of schedulers
+BESIDE_SETTINGS |= {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
 
 
 def check_rule_type(rule: object) -> None:
@@ -83,13 +82,11 @@ def check_optimizer(optimizer: object) -> None:
 
 
 def check_settings_known(optimizer: Optimizer) -> None:
-    """Raise UnknownKeyError for a setting in a group of `param_groups` that the optimizer does not have."""
+    """Raise UnknownNameError for a setting in a group of `param_groups` that the optimizer does not have."""
     for group in optimizer.param_groups:
-        unknown = sorted(set(group) - set(optimizer.defaults) - OF_SCHEDULERS) if "role" in group else []
+        unknown = sorted(set(group) - set(optimizer.defaults) - BESIDE_SETTINGS) if "role" in group else []
         if unknown:
-            near = difflib.get_close_matches(unknown[0], optimizer.defaults, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(optimizer.defaults)}"
-            raise UnknownKeyError(f"{type(optimizer).__name__} has no setting {unknown[0]!r}; {hint}")
+            raise unknown_name(f"setting of {type(optimizer).__name__}", unknown[0], optimizer.defaults)
 
 
 def check_holds(optimizer: Optimizer, parameters: Iterable[Parameter]) -> None:

@@ -77,7 +77,7 @@ class Traced:
         alone = self._modules_that_learn_from_last() if plan.rule.learns_from_last else set()
         for module in of_autograd:
             if isinstance(module, (nn.Linear, StackedLinear)) and type(module) in (nn.Linear, StackedLinear):
-                self.forwards.append((module, partial(self._multiply, module, last_only=module in alone)))
+                self.forwards.append((module, partial(multiply, module, last_only=module in alone)))
 
     def _modules_that_learn_from_last(self) -> set[nn.Module]:
         """Return modules of units in which samples go their own way: where only the last has an error, only it counts.
@@ -87,13 +87,9 @@ class Traced:
         found: set[nn.Module] = set()
         for bounds in self.bounds:
             inside = modules_of_unit(self.model, bounds)
-            if bounds.unit.name not in self.plan.activities and {type(module) for module in inside} <= SAMPLE_BY_SAMPLE:
+            if bounds.unit.name not in self.plan.activities and all(map(goes_by_sample, inside)):
                 found |= inside
         return found
-
-    def _multiply(self, layer: nn.Linear | StackedLinear, input: Tensor, *, last_only: bool) -> Tensor:  # noqa: A002
-        rows_are_samples = input.dim() == 2 or isinstance(layer, StackedLinear)
-        return multiply(layer, input, last_only=last_only and rows_are_samples)
 
     def _replace_shared(self) -> None:
         """Let divisive norms give what the rule has computed already, and dropouts drop what was drawn before."""
@@ -357,8 +353,15 @@ def modules_of_unit(model: nn.Module, bounds: Bounds) -> set[nn.Module]:
     return {module for name in bounds.modules for module in model.get_submodule(name).modules()}
 
 
-def multiply(layer: nn.Linear | StackedLinear, x: Tensor, *, last_only: bool) -> Tensor:
-    """Return what a layer makes of x."""
+def goes_by_sample(module: nn.Module) -> bool:
+    """Whether each row of a matrix, a sample, goes its own way through a module."""
+    mixes = isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1
+    return type(module) in SAMPLE_BY_SAMPLE and not mixes
+
+
+def multiply(layer: nn.Linear | StackedLinear, input: Tensor, *, last_only: bool) -> Tensor:  # noqa: A002
+    """Return what a layer makes of its input, named as torch does; `last_only` holds where rows are samples."""
+    x, last_only = input, last_only and (input.dim() == 2 or isinstance(layer, StackedLinear))
     if isinstance(layer, StackedLinear) and x.dim() == 2:  # one input for all networks
         product = Multiply.apply(x, layer.weight.flatten(0, 1), last_only).unflatten(1, layer.weight.shape[:2])
     elif isinstance(layer, StackedLinear):
