@@ -113,10 +113,11 @@ def test_the_page_says_where_commands_find_their_data(written):
 
 
 def test_the_repository_s_own_results_make_a_page():
-    one = "kib/table1", "mnist/gaussian/grouping+divnorm"  # recorded in two folders; all rows would take a while
-    found = Page(page([record for record in read_records(RESULTS) if (record.recipe, record.row) == one]))
+    one = "kib/table1", "mnist/gaussian/grouping+divnorm"  # recorded in several folders; all rows would take a while
+    records = [record for record in read_records(RESULTS) if (record.recipe, record.row) == one]
+    found = Page(page(records))
     assert {"fp32: kib/table1", "kib/table1"} <= set(found.texts)
-    assert found.texts.count("Information plane") == 2
+    assert found.texts.count("Information plane") == len(sections(records)) >= 2
     assert len(found.ids) == len(set(found.ids))
 
 
