@@ -122,8 +122,9 @@ class Mixing(nn.Module):
 
 units = {"units": "unit", "head": "fc"}
 compared("a window of tokens", Tokens(Numbered()), HSICMemory, windows, **units)
-mixing = nn.Sequential(nn.Sequential(nn.Linear(6, 8), Mixing(), nn.ReLU()), nn.Linear(8, 3))
-compared("a window whose samples are mixed", mixing, HSICMemory, windows, units="0", head="1")
+for mixer in (Mixing(), nn.LayerNorm((4, 8))):
+    mixing = nn.Sequential(nn.Sequential(nn.Linear(6, 8), mixer, nn.ReLU()), nn.Linear(8, 3))
+    compared(f"a window whose samples are mixed by {mixer}", mixing, HSICMemory, windows, units="0", head="1")
 
 torch.set_default_dtype(torch.float32)  # torch loses changes of single float64 numbers in compiled code
 stimuli = [(x, y) for x, y in zip(torch.randn(9, 1, 6), torch.arange(9).view(9, 1) % 3)]
